@@ -1,0 +1,191 @@
+"""NumPy and CuPy: everything that differs between them, and nothing else.
+
+An operation receives its backend as `xp` and writes `xp.exp(x)` as it would with either library; the few functions that
+the two do not share (`erf`, `scatter_add`, `row_sum`, …) are methods here.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from minivit.engine.erf import erf
+from minivit.engine.errors import ConfigError, DeviceError, did_you_mean
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+
+class Backend:
+    """An array library: its own functions, plus those that NumPy and CuPy do not share."""
+
+    name: str
+
+    def __init__(self, module: ModuleType):
+        self.module = module
+        self.array_type = module.ndarray
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.module, name)
+        self.__dict__[name] = value  # found once, then as fast as the module itself
+        return value
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"
+
+    def __reduce__(self):
+        return get_backend, (self.name,)
+
+
+class NumpyBackend(Backend):
+    """Arrays in ordinary memory."""
+
+    name = "numpy"
+    erf = staticmethod(erf)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        """The array itself: it is already where NumPy can read it."""
+        return x
+
+    def from_host(self, x: Any, dtype: Any = None) -> Array:
+        """A NumPy array (or anything NumPy understands) as an array of this backend."""
+        return np.asarray(x, dtype)
+
+    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        """`target[index] += values`, counting repeated indices as often as they appear."""
+        np.add.at(target, index, values)
+
+    def row_sum(self, x: Array) -> Array:
+        """Sums along the last axis, kept: (..., n) -> (..., 1)."""
+        return x @ np.ones((x.shape[-1], 1), x.dtype)  # a matrix product adds several times faster than sum(axis=-1)
+
+    def row_dot(self, x: Array, y: Array) -> Array:
+        """Dot products of rows: (..., n), (..., n) -> (..., 1)."""
+        return np.vecdot(x, y)[..., None]
+
+    def blocks(self, rows: int, bytes_per_row: int) -> Iterator[slice]:
+        """Slices of rows small enough that a chain of elementwise steps stays in the processor's cache."""
+        step = max(1, CACHE_BYTES // max(1, bytes_per_row))
+        for start in range(0, rows, step):
+            yield slice(start, min(start + step, rows))
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: NumPy returns when it is done."""
+
+    def memory(self) -> int | None:
+        """Bytes held by this process at its peak, or None where the system does not tell."""
+        try:
+            import resource
+        except ImportError:  # Windows
+            return None
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+class CupyBackend(Backend):
+    """Arrays on the GPU. `extensions` is the cupyx package."""
+
+    name = "cupy"
+
+    def __init__(self, module: ModuleType, extensions: ModuleType):
+        super().__init__(module)
+        self.extensions = extensions
+
+    def erf(self, x: Array) -> Array:
+        return self.extensions.scipy.special.erf(x)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        return x.get()
+
+    def from_host(self, x: Any, dtype: Any = None) -> Array:
+        return self.module.asarray(np.asarray(x, dtype))
+
+    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        self.extensions.scatter_add(target, index, values)
+
+    def row_sum(self, x: Array) -> Array:
+        return x.sum(axis=-1, keepdims=True)
+
+    def row_dot(self, x: Array, y: Array) -> Array:
+        return (x * y).sum(axis=-1, keepdims=True)
+
+    def blocks(self, rows: int, bytes_per_row: int) -> Iterator[slice]:
+        yield slice(0, rows)  # a GPU wants one large launch
+
+    def synchronize(self) -> None:
+        self.module.cuda.get_current_stream().synchronize()
+
+    def memory(self) -> int | None:
+        return self.module.get_default_memory_pool().total_bytes()
+
+
+CACHE_BYTES = 128 * 1024  # of one operand: a few of them share a core's second-level cache
+
+_numpy = NumpyBackend(np)
+_by_type: dict[type, Backend] = {np.ndarray: _numpy}
+_by_name: dict[str, Backend] = {"numpy": _numpy}
+_default: Backend | None = None
+
+
+def register(backend: Backend) -> Backend:
+    """Make a backend known by its name and its array type."""
+    _by_type[backend.array_type] = backend
+    _by_name[backend.name] = backend
+    return backend
+
+
+def get_backend(name: str) -> Backend:
+    """The backend `"numpy"` or `"cupy"`. Raises `ConfigError` for another name, `DeviceError` where there is no GPU."""
+    if name in _by_name:
+        return _by_name[name]
+    if name != "cupy":
+        raise ConfigError(f"unknown backend {name!r}: choose 'numpy' or 'cupy'{did_you_mean(name, ['numpy', 'cupy'])}")
+    try:
+        cupy = importlib.import_module("cupy")
+        extensions = importlib.import_module("cupyx")
+        importlib.import_module("cupyx.scipy.special")
+    except ImportError as error:
+        raise DeviceError(
+            "backend 'cupy': CuPy is not installed; `pip install -r requirements-gpu.txt`, or use 'numpy'"
+        ) from error
+    if not cupy.cuda.is_available():
+        raise DeviceError("backend 'cupy': CuPy finds no CUDA GPU on this machine; use 'numpy'")
+    return register(CupyBackend(cupy, extensions))
+
+
+def use(name: str) -> None:
+    """Make new arrays on `"numpy"` or `"cupy"` from now on; existing arrays stay where they are."""
+    global _default
+    _default = get_backend(name)
+
+
+def default_backend() -> Backend:
+    """Where new arrays are made: the last `use(...)`, else the environment's MINIVIT_BACKEND, else NumPy."""
+    if _default is None:
+        use(os.environ.get("MINIVIT_BACKEND", "numpy"))
+    return _default
+
+
+def is_array(x: Any) -> bool:
+    """Whether `x` is an array of a known backend."""
+    return type(x) in _by_type or isinstance(x, np.ndarray)
+
+
+def backend_of(x: Array) -> Backend:
+    """The backend that an array belongs to. Raises `DeviceError` for anything that is not an array."""
+    backend = _by_type.get(type(x))
+    if backend is not None:
+        return backend
+    if isinstance(x, np.ndarray):  # a subclass such as np.memmap
+        return _numpy
+    if type(x).__module__.partition(".")[0] == "cupy":
+        return get_backend("cupy")
+    raise DeviceError(f"expected a NumPy or CuPy array, got {type(x).__name__}")
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """A host copy of an array of any backend (NumPy arrays are returned as they are)."""
+    return backend_of(x).to_numpy(x)

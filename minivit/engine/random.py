@@ -1,0 +1,34 @@
+"""Random numbers that depend on (seed, purpose, step, …) alone, so that every run can be repeated and resumed.
+
+They are always drawn on the CPU and then moved, so that NumPy and CuPy see the same ones.
+"""
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import numpy as np
+
+_current: ContextVar[np.random.Generator | None] = ContextVar("rng", default=None)
+_fallback = np.random.default_rng(0)
+
+
+def stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
+    """A generator for one purpose, such as `stream(seed, "dropout", step, shard)`; equal arguments give equal numbers."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *numbers])
+
+
+@contextlib.contextmanager
+def drawing_from(generator: np.random.Generator) -> Iterator[None]:
+    """Inside, initial weights, dropout and its kin draw from this generator."""
+    token = _current.set(generator)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def current() -> np.random.Generator:
+    """The generator in force: that of `drawing_from`, else one that starts at seed 0 with the program."""
+    return _current.get() or _fallback
