@@ -100,8 +100,6 @@ def draw(tensor: Tensor, max_nodes: int = 200) -> Drawing:
     start = tensor.node or tensor
     level: dict[int, int] = {}
     items: list = []
-    from minivit.engine.tensor import _topological_order
-
     for item in topological_order(start):
         if len(items) >= max_nodes:
             raise ValueError(

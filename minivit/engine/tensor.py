@@ -219,11 +219,9 @@ def op(function: Callable) -> Callable:
         for watcher in watchers.get():
             compute = functools.partial(watcher.forward, name, operands, compute)
         value, vjp = compute()
-        if value.dtype.kind == "f" and not any(backends.is_array(a) and a.dtype.kind == "f" for a in arrays):
-            if any(backends.is_array(a) for a in arrays) and name != "astype":
-                raise DTypeError(
-                    f"{name}: whole numbers would become {value.dtype}: convert with .astype('float32') first"
-                )
+        kinds = {a.dtype.kind for a in arrays if backends.is_array(a)}
+        if value.dtype.kind == "f" and kinds and "f" not in kinds and name != "astype":
+            raise DTypeError(f"{name}: whole numbers would become {value.dtype}: convert with .astype('float32') first")
         result = Tensor(value)
         if any(needs):
             parents = tuple((x.node or x) if needed else None for x, needed in zip(operands, needs, strict=True))
@@ -277,7 +275,8 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False) ->
     """
     if not root.requires_grad:
         raise GraphError(
-            "backward(): nothing here requires a gradient; was it computed under no_grad(), from plain arrays, or detached?"
+            "backward(): nothing here requires a gradient; was it computed under no_grad(), detached, "
+            "or from plain arrays?"
         )
     xp = backends.backend_of(root.data)
     if gradient is None:
@@ -327,7 +326,7 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False) ->
 
 
 def topological_order(start: Any) -> list:
-    """Every node and leaf that `start` depends on, operands before results; a loop, not a recursion, so depth is free."""
+    """Every node and leaf that `start` depends on, operands before results; a loop, so that no graph is too deep."""
     order, seen, stack = [], {id(start)}, [(start, _parents(start))]
     while stack:
         node, parents = stack[-1]

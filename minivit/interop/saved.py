@@ -1,0 +1,91 @@
+"""Save a model and load it again: one safetensors file with timm's names and layout, the configuration in its metadata."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minivit.engine.errors import CheckpointError, ConfigError
+from minivit.interop import safetensors
+from minivit.models.presets import build
+from minivit.nn.module import Module
+
+TIMM_CANNOT = {"rope": True, "mlp": "swiglu"}  # options that timm's plain ViT has no place for
+
+
+def to_file_layout(array: np.ndarray, layout: Any) -> np.ndarray:
+    """Our axes to those of PyTorch: (in, out) -> (out, in); a patch matrix -> (D, C, P, P); a kernel -> (out, in, kh, kw)."""
+    if layout == "linear":
+        return array.T
+    if layout == "conv":
+        return array.transpose(3, 2, 0, 1)
+    if layout is not None:
+        _, p, q, c = layout
+        return array.reshape(p, q, c, -1).transpose(3, 2, 0, 1)
+    return array
+
+
+def from_file_layout(array: np.ndarray, layout: Any) -> np.ndarray:
+    """The inverse of `to_file_layout`."""
+    if layout == "linear" and array.ndim == 2:
+        return array.T
+    if layout == "conv" and array.ndim == 4:
+        return array.transpose(2, 3, 1, 0)
+    if layout is not None and array.ndim == 4:
+        return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
+    return array
+
+
+def to_file(model: Module) -> dict[str, np.ndarray]:
+    """Every parameter in timm's layout, by timm's name."""
+    state = model.state_dict()
+    return {name: to_file_layout(state[name], p.layout) for name, p in model.named_parameters()}
+
+
+def from_file(model: Module, tensors: dict[str, np.ndarray], strict: bool = True) -> list[str]:
+    """Load what `to_file` gave; returns and raises as `Module.load_state_dict` does."""
+    layouts = {name: p.layout for name, p in model.named_parameters()}
+    return model.load_state_dict({n: from_file_layout(a, layouts.get(n)) for n, a in tensors.items()}, strict)
+
+
+def describe(model: Module) -> dict[str, str]:
+    """The metadata that rebuilds a model: its class and its constructor's arguments."""
+    kind, config = type(model).__name__, getattr(model, "config", None)
+    if config is None:
+        raise CheckpointError(
+            f"{kind} keeps no `config` of its constructor's arguments, so it could not be loaded again"
+        )
+    foreign = kind != "ViT" or any(config[k] == v for k, v in TIMM_CANNOT.items())
+    metadata = {"format": "minivit" if foreign else "pt", "model": kind, "config": json.dumps(config)}
+    return metadata | ({"data": json.dumps(model.meta)} if model.meta else {})
+
+
+def save(model: Module, path: str | Path) -> None:
+    """Write a model to one safetensors file, complete or not at all. Raises `CheckpointError`."""
+    safetensors.write(path, to_file(model), describe(model))
+
+
+def load(path: str | Path) -> Module:
+    """The model that `save`, or a training run, wrote; in eval mode. Raises `CheckpointError`."""
+    tensors, metadata = safetensors.read(path)
+    model = rebuild(path, metadata)
+    weights = {n: a for n, a in tensors.items() if not n.startswith(TRAINING_ONLY)}
+    best = {n.removeprefix("ema."): a for n, a in tensors.items() if n.startswith("ema.")}
+    from_file(model, best or weights)  # where a run kept averaged weights, they are the model
+    return model.eval()
+
+
+def rebuild(path: str | Path, metadata: dict[str, str]) -> Module:
+    """An untrained model of the class and sizes that a file's metadata names. Raises `CheckpointError`."""
+    if "model" not in metadata or "config" not in metadata:
+        raise CheckpointError(f"{path}: no minivit configuration in its metadata; was it saved by another library?")
+    try:
+        model = build(metadata["model"], json.loads(metadata["config"]))
+        model.meta = json.loads(metadata["data"]) if "data" in metadata else None
+        return model
+    except (ConfigError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its configuration makes no model: {error}") from error
+
+
+TRAINING_ONLY = ("optimizer.", "ema.", "best.")  # what a training run stores beside the weights

@@ -1,0 +1,59 @@
+"""Self-attention: every token asks every token, in several heads at once."""
+
+from minivit.engine import fused, ops
+from minivit.engine.composed import attention_weights, merge_heads, split_heads
+from minivit.engine.errors import ConfigError
+from minivit.engine.tensor import Tensor, no_grad
+from minivit.nn.layers import Dropout, LayerNorm, Linear
+from minivit.nn.module import Module, tap
+
+Rotation = tuple[Tensor, Tensor]  # cosines and sines, (T, d) or (B, 1, T, d)
+
+
+class Attention(Module):
+    """softmax(qkᵀ/√d) v in `num_heads` heads of width d = D/heads, then one Linear (Vaswani et al. 2017): (B, T, D) -> (B, T, D).
+
+    `qkv.weight` is (D, 3D): columns q | k | v, each head after head. `qk_norm` normalises q and k over d (Dehghani et
+    al. 2023). The weights (B, heads, T, T) leave through the tap `attention`. Raises `ConfigError`.
+    """
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, qk_norm: bool = False, dropout: float = 0.0):
+        if num_heads < 1 or dim % num_heads:
+            raise ConfigError(f"dim {dim} does not divide into {num_heads} heads of equal width")
+        self.num_heads = num_heads
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.q_norm = LayerNorm(dim // num_heads) if qk_norm else None
+        self.k_norm = LayerNorm(dim // num_heads) if qk_norm else None
+        self.proj = Linear(dim, dim)
+        self.drop = Dropout(dropout)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        qkv = self.qkv(x)  # (B, T, D) -> (B, T, 3D)
+        if self.q_norm is None and rotation is None:
+            y = fused.self_attention(qkv, num_heads=self.num_heads)
+            tap("attention", lambda: self._weights(*self._heads(qkv, None)[:2]))
+        else:
+            q, k, v = self._heads(qkv, rotation)
+            y = merge_heads(fused.attention(q, k, v))
+            tap("attention", lambda: self._weights(q, k))
+        return self.drop(self.proj(y))
+
+    def _heads(self, qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, 3D) -> three of (B, heads, T, d), normalised and turned."""
+        q, k, v = (split_heads(part, self.num_heads) for part in ops.split(qkv, 3, axis=-1))
+        if self.q_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, *rotation), rotate(k, *rotation)
+        return q, k, v
+
+    @staticmethod
+    def _weights(q: Tensor, k: Tensor) -> Tensor:
+        with no_grad():
+            return attention_weights(q, k)
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn each pair (xᵢ, xᵢ₊d/₂) by its token's angle (Su et al. 2021): (B, heads, T, d) -> (B, heads, T, d)."""
+    first, second = ops.split(x, 2, axis=-1)
+    return x * cosine + ops.concatenate([-second, first], axis=-1) * sine
