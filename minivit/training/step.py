@@ -1,0 +1,113 @@
+"""One training step: forward, backward, clip, update; the batch cut into shards that workers compute side by side."""
+
+import contextvars
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+from minivit.engine import backend as backends
+from minivit.engine import random
+from minivit.engine.backend import Array
+from minivit.engine.errors import ConfigError, NonFiniteError, ShapeError
+from minivit.engine.fused import cross_entropy
+from minivit.engine.tensor import Tensor, gradients
+from minivit.nn.module import Module
+from minivit.training.optim import Optimizer, clip_global_norm
+
+SHARDS = 2  # a laptop's cores, halved where there are more: measured by benchmarks/cpu.py
+
+
+class TrainStep:
+    """`loss = step(images, labels)`: the mean loss over the batch, after one update of the model.
+
+    The batch is cut into `shards · accumulate` parts, of which `workers` are computed at a time, each on one BLAS thread;
+    gradients are weighted by the parts' sizes and summed in their order. The result depends on (seed, shards,
+    accumulate), bit for bit, never on `workers`; `workers=1` is plain and serial. `accumulate` parts bound the memory.
+    Dropout and its kin draw from (seed, step, part). A loss that is not finite raises `NonFiniteError` and changes nothing.
+    Use it as a context manager, or call `close()`, to end the workers and give BLAS its threads back.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss_fn: Callable[[Tensor, Any], Tensor] = cross_entropy,
+        clip: float | None = None,
+        accumulate: int = 1,
+        shards: int | None = None,
+        workers: int | None = None,
+        seed: int = 0,
+    ):
+        on_gpu = optimizer.parameters[0].backend == "cupy"
+        self.shards = (1 if on_gpu else SHARDS) if shards is None else shards
+        if self.shards < 1 or accumulate < 1 or (workers is not None and workers < 1):
+            raise ConfigError(f"shards {self.shards}, accumulate {accumulate} and workers {workers} must be at least 1")
+        self.model, self.optimizer, self.loss_fn, self.clip, self.seed = model, optimizer, loss_fn, clip, seed
+        self.accumulate = accumulate
+        self.workers = min(self.shards, os.cpu_count() or 1) if workers is None else workers
+        self.norm: float | None = None  # of the last step's gradients, before clipping
+        self._pool: ThreadPoolExecutor | None = None
+        self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+    def __call__(self, images: Any, labels: Any) -> float:
+        if len(images) != len(labels):
+            raise ShapeError(f"TrainStep: {len(images)} images but {len(labels)} labels")
+        if not len(images):
+            raise ShapeError("TrainStep: the batch is empty")
+        bounds = np.linspace(0, len(images), min(self.shards * self.accumulate, len(images)) + 1).round().astype(int)
+        parts = [
+            (i, images[a:b], labels[a:b], float(b - a) / len(images))
+            for i, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))
+        ]
+        total, found = 0.0, [None] * len(self.optimizer.parameters)
+        with self._blas.limit(limits=1):
+            for loss, part in self._map(parts):  # in order, whoever was first
+                total += loss
+                found = [_add(a, b) for a, b in zip(found, part, strict=True)]
+        if not math.isfinite(total):
+            raise NonFiniteError(
+                f"the loss is {total} at step {self.optimizer.steps}; nothing was changed. Lower the learning rate, or find "
+                "the first bad value with `with mv.anomaly():` around one step"
+            )
+        if self.clip is not None:
+            found, self.norm = clip_global_norm(found, self.clip)
+        self.optimizer.step(found)
+        return total
+
+    def _map(self, parts: list) -> Any:
+        if self.workers == 1 or len(parts) == 1:
+            return (self._part(*part) for part in parts)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minivit")
+        # each worker sees this thread's context (anomaly mode, profiler) but its own generator and module path
+        return [f.result() for f in [self._pool.submit(contextvars.copy_context().run, self._part, *p) for p in parts]]
+
+    def _part(self, number: int, images: Any, labels: Any, weight: float) -> tuple[float, list[Array | None]]:
+        """Weighted loss and gradients of one part of the batch."""
+        with random.drawing_from(random.stream(self.seed, "dropout", self.optimizer.steps, number)):
+            loss = self.loss_fn(self.model(images), labels)
+        xp = backends.backend_of(loss.data)
+        by_leaf = gradients(loss, xp.full(loss.shape, weight, loss.dtype))
+        found = [by_leaf.get(id(p), (None, None))[1] for p in self.optimizer.parameters]
+        return weight * loss.item(), found
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def __enter__(self) -> "TrainStep":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+
+def _add(a: Array | None, b: Array | None) -> Array | None:
+    return b if a is None else a if b is None else a + b
