@@ -71,7 +71,7 @@ class Dataset:
                 raise DataError(
                     f"{self.name}: {part} images are {split.images.shape[1:]}, train images {self.train.images.shape[1:]}"
                 )
-            if len(split) and not (0 <= split.labels.min() and split.labels.max() < len(self.class_names)):
+            if len(split) and (split.labels.min() < 0 or split.labels.max() >= len(self.class_names)):
                 raise DataError(
                     f"{self.name}: {part} labels run from {split.labels.min()} to {split.labels.max()}, "
                     f"but there are {len(self.class_names)} classes"

@@ -143,7 +143,9 @@ def _texture(which: np.ndarray, u: np.ndarray) -> np.ndarray:
     second = np.sin(wave * (np.cos(angle) * y - np.sin(angle) * x) + 2 * np.pi * u[:, 2])
     which = which[:, None, None]
     dots = np.where(first + second > 0.8, 1, -0.35)
-    return np.where(which == 1, np.sign(first), np.where(which == 2, np.sign(first * second), np.where(which == 3, dots, 0)))
+    return np.where(
+        which == 1, np.sign(first), np.where(which == 2, np.sign(first * second), np.where(which == 3, dots, 0))
+    )
 
 
 def _stroke(u: np.ndarray) -> np.ndarray:
