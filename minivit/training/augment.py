@@ -1,6 +1,6 @@
 """Changed copies of images that mean the same: float images (B, H, W, C) in, the same shape out.
 
-Each takes a generator, so that a batch's changes depend on (seed, step) alone. Beyond the edge lie copies of the edge.
+Each takes a generator, so that a batch's changes depend on (seed, step) alone. Outside an image all is 0.
 """
 
 from collections.abc import Callable
@@ -36,17 +36,15 @@ def affine(
 
 
 def sample(images: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Bilinear values at fractional (row, column) places: (B, H, W, C), (B, n, 2) -> (B, n, C)."""
+    """Bilinear values at fractional (row, column) places, 0 outside: (B, H, W, C), (B, n, 2) -> (B, n, C)."""
     b, h, w, _ = images.shape
-    y, x = np.clip(at[..., 0], 0, h - 1), np.clip(at[..., 1], 0, w - 1)
-    top, left = (
-        np.minimum(y.astype(np.int64), h - 2 if h > 1 else 0),
-        np.minimum(x.astype(np.int64), w - 2 if w > 1 else 0),
-    )
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))  # the image fades to 0 over one pixel
+    y, x = np.clip(at[..., 0] + 1, 0, h + 1), np.clip(at[..., 1] + 1, 0, w + 1)
+    top, left = np.minimum(y.astype(np.int64), h), np.minimum(x.astype(np.int64), w)
     down, right = ((v - c).astype(images.dtype)[..., None] for v, c in ((y, top), (x, left)))
-    rows, below, beside = np.arange(b)[:, None], np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
-    upper = images[rows, top, left] * (1 - right) + images[rows, top, beside] * right
-    lower = images[rows, below, left] * (1 - right) + images[rows, below, beside] * right
+    rows = np.arange(b)[:, None]
+    upper = padded[rows, top, left] * (1 - right) + padded[rows, top, left + 1] * right
+    lower = padded[rows, top + 1, left] * (1 - right) + padded[rows, top + 1, left + 1] * right
     return upper * (1 - down) + lower * down
 
 
@@ -59,7 +57,7 @@ def flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def shift(images: np.ndarray, rng: np.random.Generator, pixels: int = 2) -> np.ndarray:
     """Each image moved by up to `pixels` whole pixels in both directions."""
     b, h, w, _ = images.shape
-    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="edge")
+    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
     rows, columns = rng.integers(0, 2 * pixels + 1, (2, b, 1))
     rows, columns = rows + np.arange(h), columns + np.arange(w)
     return padded[np.arange(b)[:, None, None], rows[:, :, None], columns[:, None, :]]
