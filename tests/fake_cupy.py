@@ -172,6 +172,7 @@ class ndarray:
     """An array that lives "on the device": the NumPy array in `_host`, out of NumPy's reach."""
 
     __slots__ = ("_host", "__weakref__")
+    __module__ = "cupy"
     __hash__ = None
     __array_priority__ = 100
 
@@ -204,7 +205,7 @@ class ndarray:
         key, arrays = _index(key)
         with _gpu_manners(indexed=bool(arrays)):
             part = self._host[key]
-        return _wrap(np.array(part) if arrays else part)
+        return _wrap(part)
 
     def __setitem__(self, key, value):
         key, arrays = _index(key)

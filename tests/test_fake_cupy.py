@@ -41,7 +41,7 @@ def same(x, expected):
 
 def test_the_array_is_no_numpy_array():
     assert not isinstance(device(3), np.ndarray)
-    assert type(device(3)) is cupy.ndarray
+    assert type(device(3)) is cupy.ndarray and cupy.ndarray.__module__ == "cupy"
     assert cupy.ndarray((2, 3), np.float32).shape == (2, 3)
 
 
@@ -111,6 +111,9 @@ def test_moving_always_copies():
     with pytest.raises(TypeError):
         x.set(host.astype(np.float64))
     assert cupy.asarray(x) is x and cupy.array(x) is not x
+    assert x.get(out=there) is there and there.tolist() == [0, 0, 0]
+    with pytest.raises(TypeError):
+        x.get(out=np.zeros(3))
 
 
 def test_arrays_without_a_number_type_do_not_exist():
@@ -214,6 +217,12 @@ def test_views_share_memory():
     cupy.lib.stride_tricks.as_strided(x, (3,), (4,))[0] += 1
     assert x.tolist() == [[8, 9, 4], [5, 5, 5]]
     assert x.T.base is not None and x[:, 1:].data.ptr == x.data.ptr + 4
+    taken = x[index(0)[0]]  # an index array copies, even one without axes
+    taken += 1
+    x.real = 0
+    assert x.tolist() == [[0] * 3] * 2 and taken.tolist() == [9, 10, 5]
+    with pytest.raises(AttributeError):
+        x.shape = (3, 2)
 
 
 def test_in_place_operators_keep_the_array():
@@ -453,14 +462,15 @@ def test_the_device_is_there_and_idle():
     assert cupy.get_array_module(device(3), 1.0) is cupy and cupy.get_array_module(np.zeros(3)) is np
 
 
-def test_installed_stands_in_for_the_imports_and_leaves_no_trace():
-    before = {name: sys.modules.get(name) for name in ("cupy", "cupy.cuda", "cupyx", "cupyx.scipy.special")}
+def test_installed_stands_in_for_the_imports_and_leaves_no_trace(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupyx.linalg", sys)  # as if the real package were loaded
+    before = {name: sys.modules.get(name) for name in ("cupy", "cupyx", "cupyx.linalg", "cupyx.scipy.special")}
     with pytest.raises(RuntimeError, match="inside"), installed():
         import cupyx.scipy.special as special
         from cupy import exp
         from cupy.lib.stride_tricks import sliding_window_view
 
-        assert exp is cupy.exp and special.erf(device(1)).tolist() == [0]
+        assert "cupyx.linalg" not in sys.modules and exp is cupy.exp and special.erf(device(1)).tolist() == [0]
         assert sliding_window_view(device(4), 2).shape == (3, 2)
         with pytest.raises(ImportError):
             import cupy.nothing as _  # noqa: F401
