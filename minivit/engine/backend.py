@@ -63,8 +63,8 @@ class NumpyBackend(Backend):
         return x @ np.ones((x.shape[-1], 1), x.dtype)  # a matrix product adds several times faster than sum(axis=-1)
 
     def row_dot(self, x: Array, y: Array) -> Array:
-        """Dot products of rows: (..., n), (..., n) -> (..., 1)."""
-        return np.vecdot(x, y)[..., None]
+        """Dot products of rows: (..., n), (..., n) -> (..., 1); of float16 in float32, where a square may be too large."""
+        return np.vecdot(_widened(x), y)[..., None]
 
     def blocks(self, rows: int, bytes_per_row: int) -> Iterator[slice]:
         """Slices of rows small enough that a chain of elementwise steps stays in the processor's cache."""
@@ -110,7 +110,7 @@ class CupyBackend(Backend):
         return x.sum(axis=-1, keepdims=True)
 
     def row_dot(self, x: Array, y: Array) -> Array:
-        return (x * y).sum(axis=-1, keepdims=True)
+        return (_widened(x) * y).sum(axis=-1, keepdims=True)
 
     def blocks(self, rows: int, bytes_per_row: int) -> Iterator[slice]:
         yield slice(0, rows)  # a GPU wants one large launch
@@ -120,6 +120,10 @@ class CupyBackend(Backend):
 
     def memory(self) -> int | None:
         return self.module.get_default_memory_pool().total_bytes()
+
+
+def _widened(x: Array) -> Array:
+    return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
 CACHE_BYTES = 128 * 1024  # of one operand: a few of them share a core's second-level cache
@@ -171,7 +175,12 @@ def default_backend() -> Backend:
 
 def is_array(x: Any) -> bool:
     """Whether `x` is an array of a known backend."""
-    return type(x) in _by_type or isinstance(x, np.ndarray)
+    return type(x) in _by_type or isinstance(x, np.ndarray) or _is_cupy(x)
+
+
+def _is_cupy(x: Any) -> bool:
+    """Whether `x` is an array of CuPy, which may not be registered yet."""
+    return type(x).__name__ == "ndarray" and type(x).__module__.partition(".")[0] == "cupy"
 
 
 def backend_of(x: Array) -> Backend:
@@ -181,7 +190,7 @@ def backend_of(x: Array) -> Backend:
         return backend
     if isinstance(x, np.ndarray):  # a subclass such as np.memmap
         return _numpy
-    if type(x).__module__.partition(".")[0] == "cupy":
+    if _is_cupy(x):
         return get_backend("cupy")
     raise DeviceError(f"expected a NumPy or CuPy array, got {type(x).__name__}")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from minivit.engine import backend as backends
 from minivit.engine import ops
-from minivit.engine.errors import DeviceError, ShapeError
-from minivit.engine.tensor import Tensor, raw
+from minivit.engine.errors import DeviceError, DTypeError, ShapeError
+from minivit.engine.tensor import Tensor, host_numbers, raw
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -80,7 +80,7 @@ def self_attention(qkv: Tensor, num_heads: int) -> Tensor:
 def targets(labels: Any, shape: tuple[int, ...], like: Tensor, smoothing: float = 0.0) -> Tensor:
     """Labels as rows of probabilities (B, K): one-hot for class indices (B,), given rows as they are, then smoothed.
 
-    Raises `ShapeError` for a wrong shape or a class outside 0…K−1.
+    Raises `ShapeError` for a wrong shape or a class outside 0…K−1, `DTypeError` for classes that are not integers.
     """
     labels = check_labels(labels, shape, like)
     xp = backends.backend_of(like.data)
@@ -95,7 +95,7 @@ def targets(labels: Any, shape: tuple[int, ...], like: Tensor, smoothing: float 
 
 
 def check_labels(labels: Any, shape: tuple[int, ...], like: Tensor) -> Any:
-    """Labels as an array where the logits are, or a `ShapeError` that says what is wrong with them."""
+    """Labels as an array where the logits are, or an error that says what is wrong with them."""
     xp = backends.backend_of(like.data)
     if isinstance(labels, Tensor) and backends.backend_of(labels.data) is not xp:
         raise DeviceError(
@@ -105,7 +105,7 @@ def check_labels(labels: Any, shape: tuple[int, ...], like: Tensor) -> Any:
     if len(shape) != 2:
         raise ShapeError(f"cross_entropy: logits must be (B, K), got {shape}")
     if not backends.is_array(labels):
-        labels = xp.from_host(labels)
+        labels = xp.from_host(host_numbers(labels))
     if labels.shape not in ((shape[0],), tuple(shape)):
         raise ShapeError(
             f"cross_entropy: logits {shape} need labels ({shape[0]},) of class indices or {shape} of probabilities, "
@@ -113,7 +113,7 @@ def check_labels(labels: Any, shape: tuple[int, ...], like: Tensor) -> Any:
         )
     if labels.ndim == 1:
         if labels.dtype.kind not in "iu":
-            raise ShapeError(f"cross_entropy: class indices must be integers, got {labels.dtype}")
+            raise DTypeError(f"cross_entropy: class indices must be integers, got {labels.dtype}")
         # On the GPU the check would stop the queue at every step; there the labels are checked before they travel.
         if (
             backends.backend_of(labels).name == "numpy"

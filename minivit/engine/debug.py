@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from minivit.engine import backend as backends
-from minivit.engine.errors import NonFiniteError
-from minivit.engine.tensor import Node, Tensor, module_path, topological_order, watchers
+from minivit.engine.errors import ConfigError, NonFiniteError
+from minivit.engine.tensor import Node, Tensor, module_path, raw, topological_order, watchers
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
 
@@ -20,7 +22,7 @@ class _Anomaly:
     def forward(self, name, operands, compute):
         value, vjp = compute()
         if not _finite(value):
-            given = [i for i, x in enumerate(operands) if isinstance(x, Tensor) and not _finite(x.data)]
+            given = [i for i, x in enumerate(operands) if not _finite(x)]
             cause = f"operand {given[0]} already held it" if given else "all its operands were finite"
             raise NonFiniteError(f"{name} made the first {_kind(value)}, {_place()}: {cause}")
         return value, vjp
@@ -50,6 +52,9 @@ def anomaly() -> Iterator[None]:
 
 
 def _finite(x: Any) -> bool:
+    x = raw(x)
+    if not backends.is_array(x):
+        return bool(np.isfinite(x).all())  # a number, or a list of them
     return x.dtype.kind != "f" or bool(backends.backend_of(x).isfinite(x).all())
 
 
@@ -95,14 +100,14 @@ def _made_from(item: Node | Tensor) -> list:
 def draw(tensor: Tensor, max_nodes: int = 200) -> Drawing:
     """The graph that made a tensor: leaves on the left, the result on the right; each box an operation and its shape.
 
-    Raises `ValueError` for a graph of more than `max_nodes` operations and leaves.
+    Raises `ConfigError` for a graph of more than `max_nodes` operations and leaves.
     """
     start = tensor.node or tensor
     level: dict[int, int] = {}
     items: list = []
     for item in topological_order(start):
         if len(items) >= max_nodes:
-            raise ValueError(
+            raise ConfigError(
                 f"draw: the graph has more than {max_nodes} boxes; draw a smaller part, or raise max_nodes"
             )
         level[id(item)] = 1 + max((level[id(p)] for p in _made_from(item)), default=-1)

@@ -16,6 +16,8 @@ from minivit.engine.tensor import Tensor, op
 def _linear(xp, x, weight, *bias, needs):
     if x.ndim < 1 or weight.ndim != 2 or x.shape[-1] != weight.shape[0]:
         raise ValueError("the last axis of x must equal the rows of the weight")
+    if bias and bias[0].shape != weight.shape[1:]:
+        raise ValueError("the bias must be as long as the weight has columns")
     rows = x.reshape(-1, x.shape[-1])  # one large product: (…, in) -> (n, in)
     y = rows @ weight
     if bias:
@@ -47,7 +49,7 @@ def _softmax_rows(xp, x, out=None):
 def softmax(xp, x):
     """exp(xᵢ) / Σⱼ exp(xⱼ) along the last axis. Its vjp is y (g − Σ g y)."""
     y = _softmax_rows(xp, x)
-    return y, lambda g: (y * (g - xp.row_dot(g, y)),)
+    return y, lambda g: ((y * (g - xp.row_dot(g, y))).astype(y.dtype, copy=False),)
 
 
 @op
@@ -61,6 +63,8 @@ def log_softmax(xp, x):
 @op
 def gelu(xp, x, *, approximate=False, needs):
     """x Φ(x), exact, or Flax's tanh form. The slope Φ(x) + x φ(x) is found on the way and kept for the vjp."""
+    if x.dtype.kind != "f":
+        raise TypeError("gelu of whole numbers is not whole")
     flat = x.reshape(-1)
     y = xp.empty_like(flat)
     slope = xp.empty_like(flat) if needs[0] else None
@@ -194,9 +198,11 @@ def self_attention(xp, qkv, *, num_heads):
 
     Heads are views into the packed array and into the result, so that nothing is copied to split or merge them.
     """
+    if qkv.ndim != 3:
+        raise ShapeError(f"self_attention: q | k | v must be (B, T, 3D), got {qkv.shape}")
     b, t, packed = qkv.shape
     width = packed // 3
-    if packed % 3 or width % num_heads:
+    if num_heads < 1 or packed % 3 or width % num_heads:
         raise ShapeError(f"self_attention: {packed} columns are not q | k | v of {num_heads} equal heads")
     scale = 1 / math.sqrt(width // num_heads)
     parts = qkv.reshape(b, t, 3, num_heads, width // num_heads).transpose(2, 0, 3, 1, 4)  # (3, B, heads, T, d)

@@ -1,5 +1,6 @@
 """The referee: compares a gradient with what small steps really do to the result."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def gradcheck(
     inputs = [Tensor(np.array(a, np.float64) if isinstance(a, (list, float, int)) else as_array(a)) for a in arrays]
     for i, x in enumerate(inputs):
         if x.dtype != np.float64:
-            raise DTypeError(f"gradcheck: array {i} is {x.dtype}; small differences need float64")
+            raise DTypeError(f"gradcheck: array {i} is {x.dtype}; small differences need float64: .astype('float64')")
         x.data = x.data.copy()
         x.requires_grad = True
     result = fn(*inputs)
@@ -51,13 +52,14 @@ def gradcheck(
         for where, direction in steps:
             step = xp.from_host(direction)
             original = x.data
-            x.data = original + eps * step
+            x.data = xp.asarray(original + eps * step)
             above = objective()
-            x.data = original - eps * step
+            x.data = xp.asarray(original - eps * step)
             below = objective()
             x.data = original
             measured, stated = (above - below) / (2 * eps), float((claimed * step).sum())
             excess = abs(measured - stated) / (atol + rtol * max(abs(measured), abs(stated)))
+            excess = math.inf if math.isnan(excess) else excess
             if excess > worst[0]:
                 worst = (excess, where, stated, measured)
         excess, where, stated, measured = worst

@@ -12,7 +12,7 @@ import numpy as np
 
 from minivit.engine import backend as backends
 from minivit.engine.errors import DeviceError, DTypeError, ShapeError
-from minivit.engine.tensor import Tensor, op, raw, shape_of, unbroadcast
+from minivit.engine.tensor import Tensor, as_array, host_numbers, op, raw, shape_of, unbroadcast
 
 Axis = int | tuple[int, ...] | None
 
@@ -60,6 +60,8 @@ def negative(xp, x):
 
 @op
 def power(xp, x, *, exponent):
+    if exponent == 0:  # its slope, 0·x⁻¹, would be NaN at 0
+        return xp.ones_like(x), lambda g: (xp.zeros_like(g),)
     if exponent == 2:  # NumPy's general power costs hundreds of times a multiplication
         return x * x, lambda g: (2 * g * x,)
     if exponent == 3:
@@ -184,7 +186,7 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     for a in axes:
         if not -ndim <= a < ndim:
-            raise ShapeError(f"axis {a} does not exist: the tensor has {ndim} axes")
+            raise ShapeError(f"axis {a} does not exist in a tensor of {ndim} axes")
     return tuple(a % ndim for a in axes)
 
 
@@ -283,10 +285,11 @@ def stack(xp, *arrays, axis=0):
 
 def split(x: Tensor, sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Cut along an axis into `sections` equal parts, or into parts of the given lengths."""
+    (axis,) = _axes(axis, x.ndim)
     n = x.shape[axis]
-    sizes = list(sections) if not isinstance(sections, int) else [n // sections] * sections
-    if math.fsum(sizes) != n:
-        raise ShapeError(f"split: axis {axis} has length {n}, which {sections} does not divide")
+    sizes = [n // sections] * sections if isinstance(sections, int) and sections > 0 else sections
+    if isinstance(sizes, int) or math.fsum(sizes) != n:
+        raise ShapeError(f"split: axis {axis} of {x.shape} has length {n}, which is not cut evenly into {sections}")
     parts, start = [], 0
     for size in sizes:
         index = [slice(None)] * x.ndim
@@ -308,7 +311,7 @@ def pad(xp, x, *, widths):
 
 @op
 def roll(xp, x, *, shift, axis):
-    back = tuple(-s for s in shift) if isinstance(shift, tuple) else -shift
+    back = -shift if isinstance(shift, int) else tuple(-s for s in shift)
     return xp.roll(x, shift, axis=axis), lambda g: (xp.roll(g, back, axis=axis),)
 
 
@@ -342,14 +345,16 @@ def _index(x: Tensor, index: Any) -> Any:
     index = raw(index)
     xp = backends.backend_of(x.data)
     if isinstance(index, list):
-        return xp.from_host(np.asarray(index, np.int64 if not index else None))
+        index = xp.from_host(host_numbers(index)) if index else xp.zeros(0, np.int64)
     if isinstance(index, np.integer):
         return int(index)
-    if backends.is_array(index):
-        if backends.backend_of(index) is not xp:
-            raise DeviceError(f"getitem: the tensor is on {xp.name}, the index on {backends.backend_of(index).name}")
-        if index.dtype.kind == "f":
-            raise DTypeError(f"getitem: the index holds {index.dtype}; an index holds integers or booleans")
+    if backends.is_array(index) and backends.backend_of(index) is not xp:
+        raise DeviceError(f"getitem: the tensor is on {xp.name}, the index on {backends.backend_of(index).name}")
+    dtype = getattr(index, "dtype", None)
+    if isinstance(index, (float, str)) or (dtype is not None and dtype.kind not in "iub"):
+        raise DTypeError(
+            f"getitem: the index holds {dtype or type(index).__name__}; an index holds integers or booleans"
+        )
     return index
 
 
@@ -360,11 +365,12 @@ def _index(x: Tensor, index: Any) -> Any:
 def matmul(xp, a, b, *, needs):
     """(…, n, k) @ (…, k, m) -> (…, n, m); leading axes broadcast; a vector is a row on the left, a column on the right."""
     y = xp.matmul(a, b)
+    lead = y.shape[: y.ndim - (a.ndim > 1) - (b.ndim > 1)]
 
     def vjp(g):
         rows = a.reshape(1, -1) if a.ndim == 1 else a  # (…, n, k)
         columns = b.reshape(-1, 1) if b.ndim == 1 else b  # (…, k, m)
-        g = g.reshape(*y.shape[: y.ndim - (a.ndim > 1) - (b.ndim > 1)], rows.shape[-2], columns.shape[-1])
+        g = g.reshape(*lead, rows.shape[-2], columns.shape[-1])
         if (
             columns.ndim == 2 and rows.ndim > 2
         ):  # one weight for every matrix: one large product beats a sum of small ones
@@ -393,7 +399,7 @@ def fft2_real(xp, x):
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+    return (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
 
 
 def _margins(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -405,6 +411,8 @@ def _margins(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
 def _windows(xp, x, size, stride):
     """Every window, its pixels side by side (im2col): (B, H, W, C) -> (B, h, w, kh·kw, C)."""
     (kh, kw), (sh, sw) = size, stride
+    if min(kh, kw, sh, sw) < 1:
+        raise ShapeError(f"a window of {kh}×{kw} with stride {sh}×{sw}: all four must be at least 1")
     h, w = (x.shape[1] - kh) // sh + 1, (x.shape[2] - kw) // sw + 1
     if h < 1 or w < 1:
         raise ShapeError(f"a window of {kh}×{kw} does not fit into the (padded) image of {x.shape[1]}×{x.shape[2]}")
@@ -425,6 +433,8 @@ def _unwindows(xp, g, shape, size, stride):
 
 def _padded(xp, x, margins, value=0):
     (top, bottom), (left, right) = margins
+    if x.ndim != 4:
+        raise ShapeError(f"images must be (B, H, W, C), got {x.shape}")
     if not any((top, bottom, left, right)):
         return x
     return xp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), mode="constant", constant_values=value)
@@ -437,10 +447,10 @@ def _unpadded(g, margins, shape):
 
 @op
 def _conv2d(xp, x, w, *, stride, padding, needs):
+    if x.ndim != 4 or w.ndim != 4 or x.shape[-1] != w.shape[2]:
+        raise ShapeError(f"conv2d: images {x.shape} and kernel {w.shape} do not fit: (B, H, W, C) and (kh, kw, C, K)")
     kh, kw, c_in, c_out = w.shape
     size, margins = (kh, kw), padding
-    if x.ndim != 4 or x.shape[-1] != c_in:
-        raise ShapeError(f"conv2d: images (B, H, W, {c_in}) are needed for a kernel {w.shape}, got {x.shape}")
     padded = _padded(xp, x, margins)
     columns = _windows(xp, padded, size, stride)
     b, h, wd = columns.shape[:3]
@@ -468,6 +478,10 @@ def conv2d(x: Any, weight: Any, stride: int | tuple = 1, padding: int | tuple = 
 
 @op
 def _max_pool2d(xp, x, *, size, stride, padding):
+    if any(edge >= n for margin, n in zip(padding, size, strict=True) for edge in margin):
+        raise ShapeError(
+            f"max_pool2d: padding {padding} must be smaller than the window {size}, which would see nothing"
+        )
     padded = _padded(xp, x, padding, -math.inf)
     windows = _windows(xp, padded, size, stride)
     y, grow = _extreme(xp, windows, windows.max(axis=3, keepdims=True), (3,), False)
@@ -509,7 +523,15 @@ def _reduction(operation):
 
 def _comparison(name):
     def method(self: Tensor, other: Any) -> Tensor:
-        return Tensor(getattr(backends.backend_of(self.data), name)(self.data, raw(other)))
+        if other is None or isinstance(other, str):
+            return NotImplemented  # so that `tensor == None` is False, as for other objects
+        xp, other = backends.backend_of(self.data), as_array(other) if isinstance(other, (list, tuple)) else raw(other)
+        if backends.is_array(other) and backends.backend_of(other) is not xp:
+            raise DeviceError(f"{name}: operand 0 is on {xp.name}, operand 1 on {backends.backend_of(other).name}")
+        try:
+            return Tensor(xp.asarray(getattr(xp, name)(self.data, other)))
+        except ValueError as error:
+            raise ShapeError(f"{name}: cannot compare {self.shape} with {other.shape}") from error
 
     return method
 
@@ -526,7 +548,8 @@ def _power(x: Tensor, exponent: float) -> Tensor:
 
 def _swapaxes(x: Tensor, a: int, b: int) -> Tensor:
     axes = list(range(x.ndim))
-    axes[a], axes[b] = axes[b], axes[a]
+    (a,), (b,) = _axes(a, x.ndim), _axes(b, x.ndim)
+    axes[a], axes[b] = b, a
     return transpose(x, axes=tuple(axes))
 
 

@@ -28,7 +28,7 @@ class Profile:
         start = time.perf_counter()
         value, vjp = compute()
         backends.backend_of(value).synchronize()
-        self._add((name.lstrip("_"), "forward"), time.perf_counter() - start, value.nbytes)
+        self._add((name, "forward"), time.perf_counter() - start, value.nbytes)
         return value, vjp
 
     def recorded(self, node) -> None:
@@ -40,7 +40,7 @@ class Profile:
         arrays = [g for g in contributions if g is not None]
         if arrays:
             backends.backend_of(arrays[0]).synchronize()
-        self._add((node.name.lstrip("_"), "backward"), time.perf_counter() - start, sum(g.nbytes for g in arrays))
+        self._add((node.name, "backward"), time.perf_counter() - start, sum(g.nbytes for g in arrays))
         return contributions
 
     def table(self) -> str:

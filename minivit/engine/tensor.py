@@ -11,7 +11,7 @@ import numpy as np
 
 from minivit.engine import backend as backends
 from minivit.engine.backend import Array, Backend
-from minivit.engine.errors import DeviceError, DTypeError, GraphError, ShapeError, did_you_mean, explain
+from minivit.engine.errors import DeviceError, DTypeError, GraphError, ShapeError, did_you_mean, misuse
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 watchers: ContextVar[tuple] = ContextVar("watchers", default=())  # anomaly mode, profiler: see debug.py, profile.py
@@ -95,10 +95,12 @@ class Tensor:
         return Tensor(self.data)
 
     def to(self, backend: str) -> "Tensor":
-        """The same values, without history, on `"numpy"` or `"cupy"`."""
+        """This tensor if it is on `"numpy"` or `"cupy"` already, else a new leaf there. Raises `GraphError` inside a graph."""
         target = backends.get_backend(backend)
         if backends.backend_of(self.data) is target:
             return self
+        if self.node is not None:
+            raise GraphError(f"to({backend!r}) would cut the graph here: move its leaves instead, or detach() first")
         return Tensor(target.from_host(self.numpy()), requires_grad=self.requires_grad)
 
     def zero_grad(self) -> None:
@@ -116,7 +118,7 @@ class Tensor:
                 "backward(create_graph=True): this engine has first derivatives only (no gradient of a gradient)"
             )
         for leaf, g in gradients(self, gradient, retain_graph).values():
-            leaf.grad = g.copy() if leaf.grad is None else leaf.grad + g
+            leaf.grad = g.copy() if leaf.grad is None else backends.backend_of(g).asarray(leaf.grad + g)
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -128,7 +130,10 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ShapeError(f"truth of a tensor of shape {self.shape} is ambiguous: reduce it to one value first")
+            raise ShapeError(
+                f"a tensor of shape {self.shape} is neither true nor false: reduce it to one value first, "
+                "as in (a == b).min() for all or .max() for any"
+            )
         return bool(self.data.item())
 
     def __float__(self) -> float:
@@ -139,6 +144,11 @@ class Tensor:
 
     def __array__(self, *args, **kwargs):
         raise DeviceError("a Tensor is not converted to NumPy silently: write tensor.numpy() (or .detach().numpy())")
+
+    def __array_function__(self, function, types, args, kwargs):
+        name = function.__name__
+        ours = f"tensor.{name}(…)" if hasattr(Tensor, name) else f"mv.{name}(…)" if name in registry else ""
+        raise DeviceError(f"np.{name} does not take Tensors: use {ours + ', or pass ' if ours else ''}tensor.numpy()")
 
     def __repr__(self) -> str:
         made = f", from {self.node.name}" if self.node else ""
@@ -155,18 +165,27 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     """The array behind a Tensor, an array as it is, or numbers and lists as float32 on the default backend."""
     if isinstance(data, Tensor):
         data = data.data
-    if not backends.is_array(data) and not isinstance(data, np.generic):
-        try:
-            host = np.asarray(data, np.float32 if dtype is None else dtype)
-        except (ValueError, TypeError) as error:
-            kind = type(data).__name__
-            raise ShapeError(f"cannot make a tensor of this {kind}: rows of unequal length, or not numbers") from error
-        return backends.default_backend().from_host(host)
     if isinstance(data, np.generic):
         data = np.asarray(data)
+    if not backends.is_array(data):
+        return backends.default_backend().from_host(host_numbers(data).astype(np.float32 if dtype is None else dtype))
     if data.dtype.kind not in "fiub":
-        raise DTypeError(f"cannot make a tensor of {data.dtype} values: numbers are needed")
+        raise DTypeError(f"cannot make a tensor of {data.dtype} values: real numbers are needed")
     return data if dtype is None else data.astype(dtype, copy=False)
+
+
+def host_numbers(data: Any) -> np.ndarray:
+    """Numbers or lists of them as a NumPy array. Raises `ShapeError` for ragged lists, `DTypeError` for other things."""
+    kind = type(data).__name__
+    if isinstance(data, (list, tuple)) and any(isinstance(x, Tensor) for x in data):
+        raise DTypeError(f"cannot make a tensor of a {kind} of Tensors: join them with mv.stack or mv.concatenate")
+    try:
+        host = np.asarray(data)
+    except ValueError as error:
+        raise ShapeError(f"cannot make a tensor of this {kind}: its rows have different lengths") from error
+    if host.dtype.kind not in "fiub":
+        raise DTypeError(f"cannot make a tensor of {data!r:.40}: real numbers are needed")
+    return host
 
 
 def raw(x: Any) -> Any:
@@ -191,7 +210,7 @@ def op(function: Callable) -> Callable:
     none. A function that takes `needs` is told which operands require a gradient. A list of tensors as the only operand
     (`concatenate`) is flattened. Python numbers are passed as they are, and so adopt the arrays' dtype.
     """
-    name = function.__name__
+    name = function.__name__.lstrip("_")
     parameters = inspect.signature(function).parameters
     wants_needs = "needs" in parameters
     takes_list = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
@@ -200,6 +219,8 @@ def op(function: Callable) -> Callable:
     def call(*operands: Any, **static: Any) -> Tensor:
         if takes_list and len(operands) == 1 and isinstance(operands[0], (list, tuple)):
             operands = tuple(operands[0])
+        # A NumPy float64 scalar would turn float32 arrays into float64.
+        static = {k: v.item() if isinstance(v, np.generic) else v for k, v in static.items()}
         arrays = [_operand(x) for x in operands]
         xp = _common_backend(name, operands, arrays)
         _check_dtypes(name, operands, arrays)
@@ -210,20 +231,22 @@ def op(function: Callable) -> Callable:
 
         def compute():
             try:
-                return function(xp, *arrays, **static)
-            except (ValueError, IndexError) as error:
-                if isinstance(error, ShapeError):
+                value, vjp = function(xp, *arrays, **static)
+            except (ValueError, IndexError, TypeError, AttributeError) as error:
+                clearer = misuse(error, name, parameters, operands, static, module_path.get())
+                if clearer is None:
                     raise
-                raise ShapeError(explain(name, error, operands, module_path.get())) from error
+                raise clearer from error
+            return xp.asarray(value), vjp  # NumPy's arithmetic turns 0-d arrays into scalars
 
         for watcher in watchers.get():
             compute = functools.partial(watcher.forward, name, operands, compute)
         value, vjp = compute()
         kinds = {a.dtype.kind for a in arrays if backends.is_array(a)}
         if value.dtype.kind == "f" and kinds and "f" not in kinds and name != "astype":
-            raise DTypeError(f"{name}: whole numbers would become {value.dtype}: convert with .astype('float32') first")
+            raise DTypeError(f"{name}: whole numbers would become {value.dtype}; convert with .astype('float32') first")
         result = Tensor(value)
-        if any(needs):
+        if any(needs) and value.dtype.kind == "f":  # whole numbers have no gradient
             parents = tuple((x.node or x) if needed else None for x, needed in zip(operands, needs, strict=True))
             result.node = Node(name, parents, vjp, value.shape, value.dtype)
             result.requires_grad = True
@@ -231,6 +254,7 @@ def op(function: Callable) -> Callable:
                 watcher.recorded(result.node)
         return result
 
+    call.__signature__ = inspect.Signature([p for p in parameters.values() if p.name not in ("xp", "needs")])
     registry[name] = call
     return call
 
@@ -289,8 +313,13 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False) ->
     else:
         seed = raw(gradient)
         seed = seed if backends.is_array(seed) else xp.from_host(seed, root.dtype)
+        if backends.backend_of(seed) is not xp:
+            place = backends.backend_of(seed).name
+            raise DeviceError(f"backward(gradient=…): the gradient is on {place}, the result on {xp.name}")
         if seed.shape != root.shape:
             raise ShapeError(f"backward(gradient=…): the gradient has shape {seed.shape}, the result {root.shape}")
+        if seed.dtype != root.dtype:
+            raise DTypeError(f"backward(gradient=…): the gradient is {seed.dtype}, the result {root.dtype}")
     start = root.node or root
     pending = {id(start): seed}  # gradients of nodes whose consumers are all done; nothing interior outlives its turn
     found: dict[int, tuple[Tensor, Array]] = {}
@@ -307,7 +336,7 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False) ->
                 f"backward(): this graph was already used (at {node.name}); run the forward pass again, "
                 "or call backward(retain_graph=True) the first time"
             )
-        vjp = functools.partial(node.vjp, g)
+        vjp = functools.partial(_contributions, xp, node, g)
         for watcher in watching:
             vjp = functools.partial(watcher.backward, node, vjp)
         for parent, contribution in zip(node.parents, vjp(), strict=True):
@@ -319,10 +348,20 @@ def gradients(root: Tensor, gradient: Any = None, retain_graph: bool = False) ->
                     f"{parent.shape}; was a broadcast axis summed back (unbroadcast)?"
                 )
             earlier = pending.get(id(parent))
-            pending[id(parent)] = contribution if earlier is None else earlier + contribution
+            pending[id(parent)] = contribution if earlier is None else xp.asarray(earlier + contribution)
         if not retain_graph:
             node.vjp = None  # frees what it captured, here and now
     return found
+
+
+def _contributions(xp: Backend, node: Node, g: Array) -> tuple:
+    """What the vjp of a node gives each operand, as arrays (NumPy's arithmetic turns 0-d arrays into scalars)."""
+    found = node.vjp(g)
+    if not isinstance(found, tuple) or len(found) != len(node.parents):
+        got = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
+        n = len(node.parents)
+        raise GraphError(f"the vjp of {node.name} must return a tuple of {n}, one gradient for each operand; got {got}")
+    return tuple(None if c is None else xp.asarray(c) for c in found)
 
 
 def topological_order(start: Any) -> list:
