@@ -50,7 +50,7 @@ def download(name: str, file: str, urls: Sequence[str], md5: str, *, advice: str
     import pooch
 
     cache = Path(pooch.os_cache("minivit")) / name
-    new_folders = [folder for folder in (cache, cache.parent) if not folder.exists()]
+    new_folders = [folder for folder in (cache, *cache.parents) if not folder.exists()]
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("WARNING")  # the progress bar says enough

@@ -75,7 +75,7 @@ def _plain(image, channels: int | None, path: Path):
             raise DataError(f"{path} has pixels of more than 16 bits; save it as an 8-bit PNG")
         image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
     grey = image.mode in ("1", "L", "LA", "La")
-    if image.has_transparency_data:
+    if image.mode[-1] in "Aa" or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if channels is None:

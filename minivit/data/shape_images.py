@@ -29,11 +29,13 @@ def shapes(*, n_train: int = 16000, n_val: int = 2000, n_test: int = 2000, seed:
     machine's sines may differ in the last bit and so, rarely, in a pixel. Raises ConfigError for sizes below 1.
     """
     sizes = {"train": n_train, "val": n_val, "test": n_test}
-    parts = {}
-    for number, (part, n) in enumerate(sizes.items()):
+    for part, n in sizes.items():
         if n < 1:
             raise ConfigError(f"shapes: n_{part} must be at least 1, not {n}")
-        parts[part] = _draw(n, generator(seed, "shapes", number), generator(seed, "shapes noise", number))
+    parts = {
+        part: _draw(n, generator(seed, f"shapes {part}"), generator(seed, f"shapes noise {part}"))
+        for part, n in sizes.items()
+    }
     return Dataset(
         name="shapes",
         **parts,

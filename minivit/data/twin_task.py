@@ -49,7 +49,10 @@ def twin(*, n_train: int = 8000, n_val: int = 1000, n_test: int = 2000, seed: in
     The first images of a longer set are those of a shorter one. Raises ConfigError for sizes below 1 or a bad seed.
     """
     sizes = {"train": n_train, "val": n_val, "test": n_test}
-    parts = {part: _draw(n, generator(seed, f"twin {part}"), f"n_{part}") for part, n in sizes.items()}
+    for part, n in sizes.items():
+        if n < 1:
+            raise ConfigError(f"twin: n_{part} must be at least 1, not {n}")
+    parts = {part: _draw(n, generator(seed, f"twin {part}")) for part, n in sizes.items()}
     return Dataset(
         name="twin",
         **parts,
@@ -60,9 +63,7 @@ def twin(*, n_train: int = 8000, n_val: int = 1000, n_test: int = 2000, seed: in
     )
 
 
-def _draw(n: int, rng: np.random.Generator, argument: str) -> Split:
-    if n < 1:
-        raise ConfigError(f"twin: {argument} must be at least 1, not {n}")
+def _draw(n: int, rng: np.random.Generator) -> Split:
     patches = GRID * GRID
     chance = rng.random((n, 2 * patches + 1))  # one row for each image, so that a longer set begins like a shorter one
 
