@@ -3,11 +3,14 @@
 Nothing in such a file can be executed, and a reader can check every byte range before it touches one.
 """
 
+import contextlib
 import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -22,54 +25,60 @@ MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 def write(path: str | Path, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
-    """Write arrays and text to a file that is complete or not there: a temporary file is synced, then renamed."""
+    """Write arrays and text to a file that is complete or not there: a temporary file is synced, then renamed.
+
+    Raises `CheckpointError` for a name, dtype or text that the format cannot hold, and where nothing can be written.
+    """
+    for key, text in (metadata or {}).items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise CheckpointError(f"{path}: metadata {key!r} is {type(text).__name__}; safetensors holds text only")
+    if "__metadata__" in tensors:
+        raise CheckpointError(f"{path}: a tensor cannot be called '__metadata__' in a safetensors file")
+    arrays = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
     header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
-    arrays, offset = [], 0
-    for name, value in tensors.items():
-        array = np.ascontiguousarray(value).reshape(np.shape(value))
-        if array.dtype not in NAMES:
+    offset, order = 0, sorted(arrays, key=lambda name: -arrays[name].itemsize)  # so that each begins at a multiple of
+    for name in order:  # its element's size: other readers map the file and look at the bytes where they lie
+        array = arrays[name]
+        dtype = array.dtype.newbyteorder("=")
+        if dtype not in NAMES:
             raise CheckpointError(f"{path}: tensor {name!r} has dtype {array.dtype}, which safetensors cannot hold")
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        end = offset + array.nbytes
-        header[name] = {"dtype": NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [offset, end]}
-        arrays.append(array)
-        offset = end
+        arrays[name] = array.astype(dtype.newbyteorder("<"), copy=False)
+        header[name] = {
+            "dtype": NAMES[dtype],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
+        offset += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
     with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for array in arrays:
-            file.write(array.data.cast("B") if array.size else b"")
+        for name in order:
+            file.write(arrays[name].data.cast("B") if arrays[name].size else b"")
 
 
-class replacing:
-    """`with replacing(path) as file`: a temporary binary file that takes the name `path` only when all was written."""
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """`with replacing(path) as file`: a temporary binary file that takes the name `path` only when all was written.
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-
-    def __enter__(self):
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, self.temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.", suffix=".tmp")
-        except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot write here: {error.strerror or error}") from error
-        self.file = os.fdopen(handle, "wb")
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        try:
-            if kind is None:
-                self.file.flush()
-                os.fsync(self.file.fileno())
-            self.file.close()
-            if kind is None:
-                os.chmod(self.temporary, 0o666 & ~_umask())
-                os.replace(self.temporary, self.path)
-        finally:
-            if os.path.exists(self.temporary):
-                os.unlink(self.temporary)
+    Raises `CheckpointError` where the system refuses (no permission, a full disk, a folder of that name).
+    """
+    path, temporary = Path(path), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".tmp")
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def _umask() -> int:
@@ -90,29 +99,29 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                     f"{path}: not a safetensors file, or cut short (header of {length} bytes in {size})"
                 )
             header = json.loads(file.read(length), object_pairs_hook=_unique)
-            if not isinstance(header, dict):
-                raise CheckpointError(f"{path}: damaged header: not a table of tensors")
-            metadata = header.pop("__metadata__", {})
-            _check_ranges(path, header, size - 8 - length)
-            tensors = {}
-            for name, entry in header.items():
-                begin, end = entry["data_offsets"]
-                file.seek(8 + length + begin)
-                array = np.frombuffer(
-                    bytearray(file.read(end - begin)), np.dtype(DTYPES[entry["dtype"]]).newbyteorder("<")
-                )
-                if entry["dtype"] == "BF16":  # the upper half of a float32
-                    array = (array.astype(np.uint32) << 16).view(np.float32)
-                tensors[name] = array.astype(array.dtype.newbyteorder("="), copy=False).reshape(entry["shape"])
+            metadata = _check_header(path, header, size - 8 - length)
+            tensors = {name: _read_tensor(file, entry, 8 + length) for name, entry in header.items()}
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path}: damaged header: {error}") from error
     return tensors, metadata
+
+
+def _read_tensor(file: IO[bytes], entry: dict, start: int) -> np.ndarray:
+    """One tensor, its entry already checked; `start` is where the bytes of all tensors begin."""
+    begin, end = entry["data_offsets"]
+    data = bytearray(end - begin)
+    file.seek(start + begin)
+    file.readinto(data)
+    array = np.frombuffer(data, np.dtype(DTYPES[entry["dtype"]]).newbyteorder("<"))
+    if entry["dtype"] == "BF16":  # the upper half of a float32
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(array.dtype.newbyteorder("="), copy=False).reshape(entry["shape"])
 
 
 def _unique(pairs: list) -> dict:
@@ -123,23 +132,37 @@ def _unique(pairs: list) -> dict:
     return table
 
 
-def _check_ranges(path: Path, header: dict, available: int) -> None:
-    """Every tensor has a known dtype, a sane shape and its own bytes, all of them inside the file."""
+def _check_header(path: Path, header: dict, available: int) -> dict[str, str]:
+    """Take the metadata out of a header and check the rest: the tensors fill the file, one after the other."""
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: damaged header: not a table of tensors")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise CheckpointError(f"{path}: damaged header: its metadata are not a table of texts")
     spans = []
     for name, entry in header.items():
         try:
-            dtype, shape, (begin, end) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
-            whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in [*shape, begin, end])
+            kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+            sane = isinstance(shape, list) and all(type(n) is int and 0 <= n < 2**63 for n in [*shape, begin, end])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged entry for tensor {name!r}") from error
-        if not whole or len(shape) > 16 or end - begin != math.prod(shape) * np.dtype(dtype).itemsize:
+        if not isinstance(kind, str) or kind not in DTYPES:
             raise CheckpointError(
-                f"{path}: tensor {name!r}: shape {shape} of {entry['dtype']} is not {end - begin} bytes"
+                f"{path}: tensor {name!r} has dtype {kind!r}, which is not one of {', '.join(DTYPES)}"
             )
+        if not sane or len(shape) > 16:
+            raise CheckpointError(f"{path}: tensor {name!r}: damaged shape or byte range")
+        if end - begin != math.prod(shape) * np.dtype(DTYPES[kind]).itemsize:
+            raise CheckpointError(f"{path}: tensor {name!r}: shape {shape} of {kind} is not {end - begin} bytes")
         if end > available:
             raise CheckpointError(f"{path}: cut short: tensor {name!r} ends at byte {end}, the file has {available}")
         spans.append((begin, end, name))
     spans.sort()
-    for (_, end, first), (begin, _, second) in zip(spans, spans[1:], strict=False):
-        if begin < end:
-            raise CheckpointError(f"{path}: tensors {first!r} and {second!r} overlap")
+    for (begin, _, name), (_, before, _) in zip(spans, [(0, 0, ""), *spans], strict=False):
+        if begin != before:
+            raise CheckpointError(
+                f"{path}: tensor {name!r} begins at byte {begin}, where the one before ends at {before}"
+            )
+    if available != (spans[-1][1] if spans else 0):
+        raise CheckpointError(f"{path}: there are bytes behind the last tensor that belong to none")
+    return metadata

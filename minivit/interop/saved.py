@@ -11,7 +11,9 @@ from minivit.interop import safetensors
 from minivit.models.presets import build
 from minivit.nn.module import Module
 
-TIMM_CANNOT = {"rope": True, "mlp": "swiglu"}  # options that timm's plain ViT has no place for
+# What timm's VisionTransformer, built of its standard parts, computes. With other options its strict load would fail, or
+# succeed and compute something else. (A fixed table of positions is stored; none at all is timm's pos_embed="none".)
+TIMM_HOLDS = {"rope": (False,), "mlp": ("gelu",), "eps": (1e-6,)}
 
 
 def to_file_layout(array: np.ndarray, layout: Any) -> np.ndarray:
@@ -32,8 +34,10 @@ def from_file_layout(array: np.ndarray, layout: Any) -> np.ndarray:
         return array.T
     if layout == "conv" and array.ndim == 4:
         return array.transpose(2, 3, 1, 0)
-    if layout is not None and array.ndim == 4:
-        return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
+    if layout is not None and layout[0] == "patch" and array.ndim == 4:
+        _, p, q, c = layout
+        if array.shape[1:] == (c, p, q):  # 2×8 pixels are as many as 4×4, and must not pass for them
+            return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
     return array
 
 
@@ -56,9 +60,13 @@ def describe(model: Module) -> dict[str, str]:
         raise CheckpointError(
             f"{kind} keeps no `config` of its constructor's arguments, so it could not be loaded again"
         )
-    foreign = kind != "ViT" or any(config[k] == v for k, v in TIMM_CANNOT.items())
-    metadata = {"format": "minivit" if foreign else "pt", "model": kind, "config": json.dumps(config)}
-    return metadata | ({"data": json.dumps(model.meta)} if model.meta else {})
+    held = kind == "ViT" and all(config[option] in values for option, values in TIMM_HOLDS.items())
+    metadata = {"format": "pt" if held else "minivit", "model": kind, "config": _json(config)}
+    return metadata | ({"data": _json(model.meta)} if model.meta else {})
+
+
+def _json(table: dict) -> str:
+    return json.dumps(table, default=lambda value: value.tolist())  # NumPy's numbers and arrays
 
 
 def save(model: Module, path: str | Path) -> None:
@@ -72,7 +80,10 @@ def load(path: str | Path) -> Module:
     model = rebuild(path, metadata)
     weights = {n: a for n, a in tensors.items() if not n.startswith(TRAINING_ONLY)}
     best = {n.removeprefix("ema."): a for n, a in tensors.items() if n.startswith("ema.")}
-    from_file(model, best or weights)  # where a run kept averaged weights, they are the model
+    try:
+        from_file(model, best or weights)  # where a run kept averaged weights, they are the model
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     return model.eval()
 
 
@@ -81,10 +92,13 @@ def rebuild(path: str | Path, metadata: dict[str, str]) -> Module:
     if "model" not in metadata or "config" not in metadata:
         raise CheckpointError(f"{path}: no minivit configuration in its metadata; was it saved by another library?")
     try:
-        model = build(metadata["model"], json.loads(metadata["config"]))
+        config = json.loads(metadata["config"])
+        if not isinstance(config, dict):
+            raise ConfigError("it is not a table of arguments")
+        model = build(metadata["model"], config)
         model.meta = json.loads(metadata["data"]) if "data" in metadata else None
         return model
-    except (ConfigError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError, MemoryError, RecursionError) as error:
         raise CheckpointError(f"{path}: its configuration makes no model: {error}") from error
 
 

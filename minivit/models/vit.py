@@ -1,5 +1,6 @@
 """The Vision Transformer (Dosovitskiy et al. 2021) on one page: patches, positions, blocks, norm, head."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class ViT(Module):
                 table = np.concatenate([init.zeros(self.pos_prefix, dim), sincos_2d(*self.grid, dim, position_base)])
                 self.pos_embed = Parameter(table[None], requires_grad=positions == "learned_sincos")
             self.patch_embed = PatchEmbed(patch_size, in_channels, dim)
-            rates = np.linspace(0, drop_path, depth)  # deeper blocks are dropped more often
+            rates = np.linspace(0, check_rate("drop_path", drop_path), depth)  # deeper blocks are dropped more often
             options = {"eps": eps, "qkv_bias": qkv_bias, "qk_norm": qk_norm, "layer_scale": layer_scale}
             options |= {"dropout": dropout, "mlp": mlp}
             self.blocks = [Block(dim, num_heads, mlp_ratio, drop_path=float(rate), **options) for rate in rates]
@@ -134,7 +135,7 @@ class ViT(Module):
         """Keep ⌊N(1 − p)⌋ patches (at least one) of each image, another choice for each, and every prefix token."""
         b, t, _ = x.shape
         n = t - self.num_prefix
-        keep = max(1, int(n * (1 - self.patch_dropout)))
+        keep = max(1, int(n * (1 - self.patch_dropout) + 1e-6))  # 1 − 0.8 is a little less than 0.2
         chosen = np.sort(random.current().random((b, n)).argsort(axis=1)[:, :keep], axis=1) + self.num_prefix
         prefix = np.broadcast_to(np.arange(self.num_prefix), (b, self.num_prefix))
         index = backends.backend_of(x.data).from_host(np.concatenate([prefix, chosen], axis=1))
@@ -151,12 +152,10 @@ def _repeat(token: Tensor, b: int) -> Tensor:
 
 def _check(config: dict) -> tuple[int, int]:
     """The grid of patches, or a `ConfigError` that says which sizes do not fit."""
-    for name in ("in_channels", "dim", "num_heads"):
-        if config[name] < 1:
-            raise ConfigError(f"{name} must be at least 1, got {config[name]}")
-    for name in ("depth", "registers", "num_classes"):
-        if config[name] < 0:
-            raise ConfigError(f"{name} must not be negative, got {config[name]}")
+    counts = {"in_channels": 1, "dim": 1, "num_heads": 1, "depth": 0, "registers": 0, "num_classes": 0, "seed": 0}
+    for name, least in counts.items():
+        if not isinstance(config[name], (int, np.integer)) or config[name] < least:
+            raise ConfigError(f"{name} must be a whole number, at least {least}, got {config[name]!r}")
     for name, value, known in (
         ("pool", config["pool"], POOLS),
         ("positions", config["positions"], POSITIONS),
@@ -166,11 +165,19 @@ def _check(config: dict) -> tuple[int, int]:
             raise ConfigError(
                 f"{name}: unknown choice {value!r}, choose one of {', '.join(known)}{did_you_mean(value, known)}"
             )
-    (h, w), (p, q) = pair(config["image_size"]), pair(config["patch_size"])
+    try:
+        h, w, p, q = map(operator.index, (*pair(config["image_size"]), *pair(config["patch_size"])))
+    except (TypeError, ValueError) as error:
+        sizes = f"image_size {config['image_size']!r} and patch_size {config['patch_size']!r}"
+        raise ConfigError(f"{sizes} must each be a whole number or a pair (rows, columns)") from error
     if min(h, w, p, q) < 1 or h % p or w % q:
         raise ConfigError(
             f"image_size {h}×{w} is not a whole number of {p}×{q} patches; change image_size or patch_size"
         )
     if config["dim"] % config["num_heads"]:
         raise ConfigError(f"dim {config['dim']} does not divide into num_heads {config['num_heads']} of equal width")
+    if config["rope"] and config["dim"] // config["num_heads"] % 4:
+        raise ConfigError(f"rope: each head's width {config['dim'] // config['num_heads']} must be a multiple of 4")
+    if int(config["dim"] * config["mlp_ratio"]) < 1:
+        raise ConfigError(f"mlp_ratio {config['mlp_ratio']} leaves the MLP of a {config['dim']} wide model no width")
     return h // p, w // q

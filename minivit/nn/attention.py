@@ -17,13 +17,21 @@ class Attention(Module):
     al. 2023). The weights (B, heads, T, T) leave through the tap `attention`. Raises `ConfigError`.
     """
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True, qk_norm: bool = False, dropout: float = 0.0):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        dropout: float = 0.0,
+        eps: float = 1e-6,
+    ):
         if num_heads < 1 or dim % num_heads:
             raise ConfigError(f"dim {dim} does not divide into {num_heads} heads of equal width")
         self.num_heads = num_heads
         self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
-        self.q_norm = LayerNorm(dim // num_heads) if qk_norm else None
-        self.k_norm = LayerNorm(dim // num_heads) if qk_norm else None
+        self.q_norm = LayerNorm(dim // num_heads, eps) if qk_norm else None
+        self.k_norm = LayerNorm(dim // num_heads, eps) if qk_norm else None
         self.proj = Linear(dim, dim)
         self.drop = Dropout(dropout)
 

@@ -24,7 +24,7 @@ class Block(Module):
         mlp: str = "gelu",
     ):
         self.norm1 = LayerNorm(dim, eps)
-        self.attn = Attention(dim, num_heads, qkv_bias, qk_norm, dropout)
+        self.attn = Attention(dim, num_heads, qkv_bias, qk_norm, dropout, eps)
         self.ls1 = LayerScale(dim, layer_scale) if layer_scale is not None else None
         self.norm2 = LayerNorm(dim, eps)
         if mlp == "swiglu":
@@ -32,11 +32,11 @@ class Block(Module):
         else:
             self.mlp = MLP(dim, int(dim * mlp_ratio), dropout, tanh_gelu=mlp == "gelu_tanh")
         self.ls2 = LayerScale(dim, layer_scale) if layer_scale is not None else None
-        self.drop_path = DropPath(drop_path)
+        self.drop_path1, self.drop_path2 = DropPath(drop_path), DropPath(drop_path)  # two names, for the taps
 
     def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
         tap("input", lambda: x)
         y = self.attn(self.norm1(x), rotation)
-        x = x + self.drop_path(y if self.ls1 is None else self.ls1(y))
+        x = x + self.drop_path1(y if self.ls1 is None else self.ls1(y))
         y = self.mlp(self.norm2(x))
-        return x + self.drop_path(y if self.ls2 is None else self.ls2(y))
+        return x + self.drop_path2(y if self.ls2 is None else self.ls2(y))

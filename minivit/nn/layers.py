@@ -60,9 +60,8 @@ class Conv2d(Module):
     def __init__(
         self, in_channels: int, out_channels: int, size: int, stride: int = 1, padding: Any = 0, bias: bool = True
     ):
-        weight = init.scaled(
-            size, size, in_channels, out_channels, gain=2**0.5
-        )  # He et al. 2015: ReLU halves the variance
+        # He et al. 2015: ReLU halves the variance
+        weight = init.scaled(size, size, in_channels, out_channels, gain=2**0.5)
         self.weight = Parameter(weight, layout="conv")
         self.bias = Parameter(init.zeros(out_channels)) if bias else None
         self.stride, self.padding = stride, padding
@@ -100,7 +99,7 @@ class LayerScale(Module):
     """γ ⊙ x with a learned γ that starts small (Touvron et al. 2021): (…, D) -> (…, D)."""
 
     def __init__(self, dim: int, start: float):
-        self.gamma = Parameter(init.ones(dim) * start)
+        self.gamma = Parameter(init.ones(dim) * float(start))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma

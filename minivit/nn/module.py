@@ -9,7 +9,7 @@ import numpy as np
 
 from minivit.engine import backend as backends
 from minivit.engine.errors import CheckpointError, DTypeError, did_you_mean
-from minivit.engine.tensor import Tensor, module_path
+from minivit.engine.tensor import Tensor, module_path, raw
 
 Receiver = Callable[[str, Callable[[], Tensor]], None]
 _receiver: ContextVar[Receiver | None] = ContextVar("tap", default=None)
@@ -30,9 +30,9 @@ class Parameter(Tensor):
 
 
 class Module:
-    """A part of a network: assign Parameters, Modules and lists of Modules as attributes; write `forward`.
+    """A part of a network: assign Parameters, Modules and lists or tuples of Modules as attributes; write `forward`.
 
-    Names are attribute names joined by dots, list positions included: `blocks.0.attn.qkv.weight`.
+    Names are attribute names joined by dots, positions in lists included: `blocks.0.attn.qkv.weight`.
     """
 
     training = True
@@ -44,7 +44,7 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, (Parameter, Module)):
             value.name = name
-        elif isinstance(value, list):
+        elif isinstance(value, (list, tuple)):
             for i, part in enumerate(value):
                 if isinstance(part, Module):
                     part.name = f"{name}.{i}"
@@ -73,7 +73,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
-            elif isinstance(value, list):
+            elif isinstance(value, (list, tuple)):
                 yield from ((f"{name}.{i}", part) for i, part in enumerate(value) if isinstance(part, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, "Module"]]:
@@ -153,27 +153,29 @@ class Module:
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> list[str]:
         """Copy arrays into the parameters of the same names; all are checked before any is changed.
 
-        Raises `CheckpointError` listing every missing, unknown and misshaped name. With `strict=False` what fits is
-        loaded and the list of complaints is returned.
+        Raises `CheckpointError` listing every name that is missing, unknown, of another shape or not floating-point.
+        With `strict=False` what fits is loaded and the list of complaints is returned.
         """
         own = dict(self.named_parameters())
         complaints = [f"missing: {name} {own[name].shape}" for name in own if name not in state]
         complaints += [f"unknown: {name}{did_you_mean(name, own)}" for name in state if name not in own]
         fitting = {}
         for name in own.keys() & state.keys():
-            shape = tuple(state[name].shape)
-            if shape == own[name].shape:
-                fitting[name] = state[name]
+            value, target = raw(state[name]), own[name]
+            if tuple(value.shape) != target.shape:
+                complaints.append(f"wrong shape: {name} is {target.shape} here, {tuple(value.shape)} in the weights")
+            elif value.dtype.kind != "f":
+                complaints.append(f"wrong type: {name} is {target.dtype} here, {value.dtype} in the weights")
             else:
-                complaints.append(f"wrong shape: {name} is {own[name].shape} here, {shape} in the weights")
+                fitting[name] = value
         if strict and complaints:
             shown = "\n  ".join(sorted(complaints)[:20])
             more = f"\n  … and {len(complaints) - 20} more" if len(complaints) > 20 else ""
             raise CheckpointError(f"these weights do not fit this {type(self).__name__}:\n  {shown}{more}")
         for name, value in fitting.items():
             target = own[name].data
-            value = backends.to_numpy(value.data if isinstance(value, Tensor) else value)
-            target[...] = backends.backend_of(target).from_host(value.astype(target.dtype, copy=False))
+            value = backends.to_numpy(value).astype(target.dtype, copy=False)
+            target[...] = backends.backend_of(target).from_host(value)
         return sorted(complaints)
 
     def __repr__(self) -> str:

@@ -27,7 +27,7 @@ def patchify(images: Any, patch_size: Size) -> Any:
     if len(images.shape) != 4:
         raise ShapeError(f"patchify: images must be (B, H, W, C), got {tuple(images.shape)}")
     b, h, w, c = images.shape
-    if h % p or w % q:
+    if min(p, q) < 1 or h % p or w % q:
         raise ShapeError(f"patchify: a {h}×{w} image is not a whole number of {p}×{q} patches; crop or pad it first")
     x = images.reshape(b, h // p, p, w // q, q, c)  # (B, rows of patches, P, columns of patches, P, C)
     x = x.transpose(0, 1, 3, 2, 4, 5)  # (B, rows, columns, P, P, C): the pixels of one patch side by side
@@ -39,6 +39,7 @@ def unpatchify(patches: Any, patch_size: Size, image_size: Size) -> Any:
     (p, q), (h, w) = pair(patch_size), pair(image_size)
     if (
         len(patches.shape) != 3
+        or min(p, q) < 1
         or h % p
         or w % q
         or patches.shape[1] != (h // p) * (w // q)
@@ -82,7 +83,7 @@ def sincos_2d(rows: int, columns: int, dim: int, base: float = 10000.0) -> np.nd
 def rope_2d(rows: int, columns: int, head_dim: int, prefix: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Cosines and sines of 2-D rotary positions -> two arrays (prefix + rows·columns, d); prefix tokens do not turn.
 
-    As in DINOv3: coordinates in (−1, 1), d/4 periods from 1 to 100. Raises `ConfigError` unless d is a multiple of 4.
+    As in DINOv3: coordinates in (−1, 1), d/4 periods 100^(4k/d). Raises `ConfigError` unless d is a multiple of 4.
     """
     if head_dim % 4:
         raise ConfigError(f"rotary positions: each head's width {head_dim} must be a multiple of 4")

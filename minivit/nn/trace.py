@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minivit.engine.errors import ConfigError
-from minivit.engine.tensor import no_grad
+from minivit.engine.errors import ConfigError, did_you_mean
+from minivit.engine.tensor import module_path, no_grad
 from minivit.nn.module import Module, tapped
 
 KINDS = ("logits", "attention", "tokens", "final", "features")
@@ -20,8 +20,8 @@ class Trace:
 
     `logits` (B, K). `attention[l]` (B, heads, T, T), rows summing to 1; empty where a model has none. `tokens[0]`
     (B, T, D) enters the first block, `tokens[l + 1]` leaves block l. `final` is what the last norm gives (with mean
-    pooling, where the norm follows the mean, the last tokens). `features` holds each module's output by dotted name.
-    What was not kept is empty or `None`.
+    pooling, where the norm follows the mean, the last tokens). `features` holds each module's output by dotted name,
+    and whatever was kept by a pattern. What was not kept is empty or `None`.
     """
 
     def __init__(self) -> None:
@@ -52,59 +52,64 @@ def trace(
     """
     keep = {keep} if isinstance(keep, str) else set(keep)
     patterns = keep - set(KINDS)
-    pieces: dict[str, list[np.ndarray]] = {}
+    if batch_size < 1:
+        raise ConfigError(f"trace: batch_size must be at least 1, got {batch_size}")
+    modules = {name for name, _ in model.named_modules()}
+    root = ".".join(filter(None, (*module_path.get(), model.name)))  # the model may itself be a part of another
+    kept: dict[tuple[str, str], list[np.ndarray]] = {}
     seen: set[str] = set()
 
-    def wanted(name: str) -> bool:
-        kind = _kind(name)
+    def receive(path: str, make: Callable) -> None:
+        name = path.removeprefix(root).lstrip(".")
         seen.add(name)
-        return kind in keep or any(fnmatch.fnmatchcase(name, p) for p in patterns)
-
-    def receive(name: str, make) -> None:
-        if wanted(name or "logits"):
+        kinds = _kinds(name, name in modules) & keep
+        if any(fnmatch.fnmatchcase(name, p) for p in patterns):
+            kinds.add("features")
+        if kinds:
             values = make().numpy()
-            stored = reduce(name or "logits", values) if reduce else values
-            pieces.setdefault(name or "logits", []).append(np.array(stored))
+            stored = np.array(reduce(name or "logits", values) if reduce else values, ndmin=1)
+            for kind in kinds:
+                kept.setdefault((kind, name), []).append(stored)
 
     modes = [(module, module.training) for _, module in model.named_modules()]
     model.eval()
     try:
         with no_grad(), tapped(receive):
-            for start in range(0, len(images), batch_size):
+            for start in range(0, max(1, len(images)), batch_size):
                 model(images[start : start + batch_size])
     finally:
         for module, mode in modes:
             object.__setattr__(module, "training", mode)
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in seen):
-            raise ConfigError(f"trace: nothing matches {pattern!r}; names are such as {', '.join(sorted(seen)[:5])}")
-    return _collect({name: np.concatenate(parts) for name, parts in pieces.items()}, keep)
+            hint = did_you_mean(pattern, [*KINDS, *sorted(seen)])
+            raise ConfigError(
+                f"trace: nothing matches {pattern!r}; names are such as {', '.join(sorted(seen)[1:6])}{hint}"
+            )
+    return _collect(kept)
 
 
-def _kind(name: str) -> str:
-    """Which part of a Trace a tapped value belongs to."""
-    if name in ("logits", "final"):
-        return name
-    if name.endswith(".attention"):
-        return "attention"
-    if name.endswith(".input") or re.fullmatch(r"blocks\.\d+", name):
-        return "tokens"
-    return "features"
+def _kinds(name: str, is_module: bool) -> set[str]:
+    """The parts of a Trace that a tapped value belongs to: a module's output, or one of the few that modules add."""
+    if not name:
+        return {"logits"}
+    if is_module:
+        return {"features", "tokens"} if re.fullmatch(r"(.+\.)?blocks\.\d+", name) else {"features"}
+    if re.fullmatch(r"(.+\.)?blocks\.0\.input", name):
+        return {"tokens"}
+    return {name.rpartition(".")[2]} & {"attention", "final"}
 
 
-def _collect(arrays: dict[str, np.ndarray], keep: set[str]) -> Trace:
-    """Sort arrays by name into a Trace; they arrive in the order in which the model made them."""
-    result = Trace()
-    for name, array in arrays.items():
-        kind = _kind(name)
-        if kind == "logits":
-            result.logits = array
-        elif kind == "final":
-            result.final = array
-        elif kind == "attention":
-            result.attention.append(array)
-        elif kind == "tokens" and "tokens" in keep and (not name.endswith(".input") or not result.tokens):
-            result.tokens.append(array)
-        if kind == "features" or (kind == "tokens" and not name.endswith(".input")):
-            result.features[name] = array
+def _collect(kept: dict[tuple[str, str], list[np.ndarray]]) -> Trace:
+    """Join the batches and sort them into a Trace; they arrive in the order in which the model made them."""
+    result, joined = Trace(), {}
+    for (kind, name), parts in kept.items():
+        if name not in joined:
+            joined[name] = np.concatenate(parts)  # once, where two parts of the Trace show the same array
+        if kind in ("logits", "final"):
+            setattr(result, kind, joined[name])
+        elif kind == "features":
+            result.features[name] = joined[name]
+        else:
+            getattr(result, kind).append(joined[name])
     return result
