@@ -213,6 +213,9 @@ class _Run:
 
     def go(self, progress: bool) -> FitResult:
         """Take the remaining steps."""
+        if self.folder is not None:
+            for leftover in self.folder.glob(".*.tmp"):  # of a run that was killed while it wrote
+                leftover.unlink()
         if self.step == 0:
             self.save()
         self.model.train()
@@ -365,8 +368,16 @@ def _interrupts() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, previous)
 
 
-def prepare(images: np.ndarray, meta: dict[str, Any]) -> np.ndarray:
-    """Images (n, H, W, C), bytes or float32 in [0, 1], standardised as the model's training data were."""
+def prepare(images: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray:
+    """Images (n, H, W, C), bytes or float32 in [0, 1], standardised as the model's training data were.
+
+    Raises `ConfigError` for a model that was never trained here and so has no `meta`.
+    """
+    if meta is None:
+        raise ConfigError(
+            "this model does not know how its images are standardised: train it with mv.fit, or set "
+            "model.meta = {'mean': [...], 'std': [...]}"
+        )
     return standardise(images, meta["mean"], meta["std"])
 
 
