@@ -1,0 +1,766 @@
+"""The command line: `minivit train | eval | predict | look | info | data`. It parses, calls the library and prints."""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import minivit as mv
+from minivit.engine.backend import get_backend
+from minivit.engine.errors import ConfigError, DataError, MinivitError, did_you_mean
+from minivit.interop import safetensors, saved
+
+OVERVIEW = """\
+minivit: a Vision Transformer from scratch, in NumPy (and CuPy).
+
+  minivit train                  train a ViT on 1,797 handwritten digits, about a minute
+  minivit eval RUN               its loss and accuracy on a data set
+  minivit predict RUN IMAGE…     what it sees in your own PNG or JPEG files
+  minivit look RUN IMAGE         where it looks: attention maps and rollout, as a PNG
+  minivit info [RUN]             this machine and its libraries; or what is in a checkpoint
+  minivit data [NAME]            the data sets; or one of them, with a contact sheet
+
+RUN is a checkpoint file, or the folder that `minivit train` wrote it to. An IMAGE may also be a test image of a data
+set, as in digits:7. `minivit COMMAND --help` says more about each.
+
+Environment: MINIVIT_BACKEND=cupy computes on a GPU; MINIVIT_DATA is a folder with data sets; MINIVIT_DEBUG=1 shows
+where in the program an error arose.
+"""
+
+SIZES = {  # option of `train` -> argument of the model, and what it says
+    "--patch-size": ("patch_size", "whole", "P", "side of a patch in pixels"),
+    "--dim": ("dim", "whole", "D", "width of a token"),
+    "--depth": ("depth", "whole", "L", "number of blocks"),
+    "--heads": ("num_heads", "whole", "N", "attention heads in a block"),
+    "--mlp-ratio": ("mlp_ratio", "number", "R", "width of the MLP, in multiples of D"),
+    "--pool": ("pool", "text", "HOW", "cls (a class token) or mean (of the patches)"),
+    "--positions": ("positions", "text", "HOW", "learned, learned_sincos, sincos or none"),
+    "--registers": ("registers", "whole", "N", "extra learned tokens"),
+    "--drop-path": ("drop_path", "number", "P", "stochastic depth, up to this rate"),
+    "--patch-dropout": ("patch_dropout", "number", "P", "share of patches hidden in training"),
+}
+OPTIONS = {  # option of `train` -> field of TrainConfig, and what it says
+    "--epochs": ("epochs", "whole", "N", "times through the training images"),
+    "--batch-size": ("batch_size", "whole", "B", "images in a step"),
+    "--lr": ("lr", "number", "RATE", "peak learning rate"),
+    "--weight-decay": ("weight_decay", "number", "W", "of matrices only"),
+    "--warmup": ("warmup", "number", "SHARE", "share of all steps in which the rate rises"),
+    "--clip": ("clip", "number", "NORM", "bound on the gradient's norm; 0 for none"),
+    "--smoothing": ("smoothing", "number", "S", "label smoothing"),
+    "--augment": ("augment", "text", "NAMES", "none, or some of affine, flip, shift, erase joined by +"),
+    "--mixup": ("mixup", "number", "A", "blend pairs of images, λ ~ Beta(A, A); 0 for none"),
+    "--cutmix": ("cutmix", "number", "A", "paste rectangles of other images; 0 for none"),
+    "--ema": ("ema", "number", "DECAY", "average the weights; 0 for none"),
+    "--accumulate": ("accumulate", "whole", "N", "cut each batch into N parts, to save memory"),
+    "--patience": ("patience", "whole", "N", "stop after N epochs without a better validation loss; 0 for never"),
+    "--optimizer": ("optimizer", "text", "NAME", "adamw or sgd"),
+    "--shards": ("shards", "whole", "N", "parts of a batch computed side by side"),
+    "--seed": ("seed", "whole", "N", "of the weights, the order and the augmentation"),
+}
+PICTURES = ("learning_curves.png", "predictions.png", "attention.png")
+WRITTEN = ("result.json", "checkpoint.safetensors", "metrics.jsonl", *PICTURES)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 after an error (one line on stderr), 130 after Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show `×` shows `?` rather than a traceback
+    try:
+        code = _dispatch(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever was reading, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except KeyboardInterrupt:
+        print("minivit: interrupted", file=sys.stderr)
+        return 130
+    except MemoryError as error:
+        if os.environ.get("MINIVIT_DEBUG"):
+            raise
+        return _fail(f"not enough memory: {error}; choose smaller sizes or a smaller batch")
+    except (MinivitError, OSError) as error:
+        if os.environ.get("MINIVIT_DEBUG"):
+            raise
+        return _fail(error)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(OVERVIEW, end="")
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"minivit {mv.__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise ConfigError(
+            f"unknown command {argv[0]!r}{did_you_mean(argv[0], COMMANDS)}; commands are {', '.join(COMMANDS)}"
+        )
+    make, command = COMMANDS[argv[0]]
+    parser = make()
+    try:
+        args, rest = parser.parse_known_args(argv[1:])
+    except SystemExit as done:  # after --help
+        return int(done.code or 0)
+    if rest:
+        known = [option for action in parser._actions for option in action.option_strings]
+        option = rest[0].partition("=")[0]
+        what = "option" if option.startswith("-") else "argument"
+        raise ConfigError(
+            f"{argv[0]}: unknown {what} {option!r}{did_you_mean(option, known)}; see `{parser.prog} --help`"
+        )
+    return command(args)
+
+
+def _fail(error: object) -> int:
+    if isinstance(error, OSError) and error.filename is not None:
+        error = f"{error.filename}: {error.strerror}"
+    print("minivit:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
+
+
+def _note(text: str) -> None:
+    print(f"minivit: note: {text}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------- train
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "train",
+        "",
+        "Train a model and write checkpoint, metrics, result and pictures into a folder.",
+        "minivit train",
+        "minivit train --data fashion-mnist --out runs/fashion",
+        "minivit train --data folder:my/pictures --image-size 64 --patch-size 8 --epochs 30",
+        "minivit train --model cnn --seed 1",
+        "minivit train --out runs/fashion --resume        go on after Ctrl-C",
+    )
+    parser.add_argument("--data", metavar="NAME", help=f"{', '.join(mv.data.names())} or folder:PATH (default: digits)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the files of the data set are, if you have them")
+    parser.add_argument(
+        "--image-size", type=_whole, metavar="PIXELS", help="for folder: side of the images (default: 32)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where to write (default: runs/DATA-MODEL-sSEED)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--backend", metavar="NAME", help="numpy, or cupy on a GPU")
+    parser.add_argument(
+        "--dtype", type=_one_of("float32", "float64"), metavar="TYPE", help="float32 (default) or float64"
+    )
+    parser.add_argument("--workers", type=_whole, metavar="N", help="threads; the result does not depend on them")
+    model = parser.add_argument_group("the model (a preset, and what to change in it)")
+    model.add_argument(
+        "--model", metavar="NAME", help=f"{', '.join(mv.presets)}, linear or cnn (default: one that fits the data)"
+    )
+    _add_options(model, SIZES)
+    _add_options(parser.add_argument_group("training (defaults fit the data set)"), OPTIONS)
+    return parser
+
+
+def _train(args: argparse.Namespace) -> int:
+    from minivit.training import report as reports
+
+    sizes, options = _given(args, SIZES), _given(args, OPTIONS)
+    if args.backend:
+        mv.use(args.backend)
+    if args.resume:
+        model, dataset, folder, options = _resumed(args, sizes, options)
+    else:
+        model, dataset, folder, options = _fresh(args, sizes, options)
+    if args.dtype:
+        model.astype(args.dtype)
+    name = type(model).__name__
+    print(
+        f"{dataset.name}: {len(dataset.train):,} training images · {name}, {model.num_parameters():,} parameters · {folder}"
+    )
+    sys.stdout.flush()
+    result = mv.fit(
+        model, dataset, out=folder, resume=args.resume, progress=not args.quiet, workers=args.workers, **options
+    )
+    if result.interrupted:
+        again = {"--data-dir": args.data_dir, "--backend": args.backend, "--workers": args.workers, "--out": folder}
+        words = [f"{k} {shlex.quote(str(v))}" for k, v in again.items() if v is not None]
+        print(f"\nStopped after step {result.step:,}; everything is saved. To go on:")
+        print(f"  minivit train {' '.join(words)} --resume")
+        return 130
+    report = reports.report(model, dataset, result)
+    with safetensors.replacing(folder / "result.json") as file:
+        file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+    pictures = _pictures(model, dataset, result, folder)
+    right = round(report["test_accuracy"] * len(dataset.test))
+    print(
+        f"Test accuracy {100 * report['test_accuracy']:.2f} % ({right:,} of {len(dataset.test):,} right), "
+        f"loss {report['test_loss']:.4f}, after {len(result.history)} epochs in {report['seconds']:.0f} s."
+    )
+    print(f"Saved in {folder}: checkpoint.safetensors, metrics.jsonl, result.json, {', '.join(pictures)}.")
+    if "attention.png" in pictures and dataset.name in mv.data.names():
+        print(f"Look inside: minivit look {shlex.quote(str(folder))} {dataset.name}:0")
+    return 0
+
+
+def _fresh(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
+    """A new run: the recipe of the data set, changed by what was given."""
+    from minivit.training.recipes import recipe
+
+    data_name = args.data or "digits"
+    preset, defaults = recipe(data_name.partition(":")[0], args.model)
+    options = defaults | options
+    slug = Path(data_name.removeprefix("folder:")).name or "folder"
+    folder = Path(args.out or f"runs/{slug}-{preset}-s{options.get('seed', 0)}")
+    _free(folder, args.overwrite)
+    dataset = mv.data.load(data_name, data_dir=args.data_dir, **_given(args, {"": ("image_size",)}))
+    h, w = dataset.image_size
+    fitted = {"image_size": h if h == w else (h, w), "in_channels": dataset.in_channels}
+    fitted |= {"num_classes": dataset.num_classes, "seed": options.get("seed", 0)}
+    model = mv.create(preset, **fitted, **sizes)
+    if args.overwrite:
+        for name in WRITTEN:
+            (folder / name).unlink(missing_ok=True)
+    return model, dataset, folder, options
+
+
+def _free(folder: Path, overwrite: bool) -> None:
+    """Raises `ConfigError` where a new run would destroy another one."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out {folder} is a file; name a folder")
+    if overwrite:
+        return
+    if (folder / "result.json").exists():
+        raise ConfigError(f"{folder} holds a finished run; choose another --out, or --overwrite it")
+    if (folder / "checkpoint.safetensors").exists():
+        raise ConfigError(f"{folder} holds an unfinished run; --resume it, --overwrite it, or choose another --out")
+
+
+def _resumed(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
+    """The run in a folder, as it was started; raises `ConfigError` where what was given says otherwise."""
+    if not args.out or args.overwrite:
+        raise ConfigError("--resume needs --out RUN, the folder of the run, and no --overwrite")
+    folder = Path(args.out)
+    if not folder.is_dir():
+        raise ConfigError(f"nothing to resume: there is no folder {folder}{did_you_mean(str(folder), _runs())}")
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        _note(f"{folder} holds no checkpoint yet; starting from the beginning")
+        return _fresh(args, sizes, options)
+    tensors, metadata = safetensors.read(path)
+    model = saved.rebuild(path, metadata)
+    if model.meta is None:
+        raise ConfigError(f"{path} holds a model but no training run; there is nothing to resume")
+    stored = dict(model.config)
+    asked = sizes | ({"data": args.data} if args.data else {})
+    if args.model:
+        changes = {"image_size": stored["image_size"], "in_channels": stored["in_channels"]}
+        other = mv.create(args.model, **changes, num_classes=stored["num_classes"], seed=stored["seed"], **sizes)
+        asked |= {"model": type(other).__name__, **other.config}
+    started = stored | {"data": model.meta["name"], "model": type(model).__name__}
+    for key, value in asked.items():
+        if started.get(key) != value:
+            raise ConfigError(
+                f"{folder} was started with {key}={started.get(key)}; it cannot be resumed with {key}={value}"
+            )
+    dtype = next(iter(tensors.values())).dtype.name
+    if args.dtype not in (None, dtype):
+        raise ConfigError(f"{folder} was started with dtype={dtype}; it cannot be resumed with dtype={args.dtype}")
+    return model.astype(dtype), _data_of(model, args.data_dir), folder, options
+
+
+def _runs() -> list[str]:
+    return [str(path.parent) for path in Path("runs").glob("*/checkpoint.safetensors")]
+
+
+def _pictures(model: Any, dataset: Any, result: Any, folder: Path) -> list[str]:
+    """Draw what a run learned; returns the names of the files."""
+    from minivit import viz
+    from minivit.training.loop import predict
+
+    title = (
+        f"{dataset.name}, {type(model).__name__} with {model.num_parameters():,} parameters, seed {result.config.seed}"
+    )
+    changed = result.config.augment != "none" or result.config.mixup or result.config.cutmix or result.config.smoothing
+    note = (
+        "The training loss is that of changed images or softened labels, so it may lie above the other."
+        if changed
+        else ""
+    )
+    figures = {"learning_curves.png": viz.learning_curves(result.history, title=title, note=note)}
+    test = dataset.test
+    heading = f"{dataset.name}, test images, mistakes first"
+    shares = predict(model, test.images)
+    figures["predictions.png"] = viz.predictions(test.images, shares, test.labels, dataset.class_names, title=heading)
+    images, labels = test.images[:8], test.labels[:8]
+    attention = _attention(model, images)
+    if attention:
+        from minivit.models.presets import build
+
+        before = build(type(model).__name__, model.config)
+        before.meta = model.meta
+        figures["attention.png"] = viz.class_attention(
+            images, attention[-1], **_where(model, images), untrained=_attention(before, images)[-1],
+            captions=[dataset.class_names[k] for k in labels],
+        )  # fmt: skip
+    for name, figure in figures.items():
+        viz.save(figure, folder / name)
+    return list(figures)
+
+
+# ---------------------------------------------------------------- eval, predict, look
+
+
+def _eval_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "eval",
+        "RUN ",
+        "Loss and accuracy of a trained model on one part of a data set.",
+        "minivit eval runs/digits-vit_digits-s0",
+        "minivit eval runs/digits-vit_digits-s0 --split val",
+    )
+    parser.add_argument("checkpoint", metavar="RUN", help="a checkpoint file, or the folder of a run")
+    parser.add_argument("--data", metavar="NAME", help="default: the set that the model was trained on")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the files of the data set are, if you have them")
+    parser.add_argument(
+        "--split", type=_one_of("train", "val", "test"), default="test", help="train, val or test (default)"
+    )
+    parser.add_argument("--backend", metavar="NAME", help="numpy, or cupy on a GPU")
+    return parser
+
+
+def _eval(args: argparse.Namespace) -> int:
+    if args.backend:
+        mv.use(args.backend)
+    model = _model(args.checkpoint)
+    dataset = _data_of(model, args.data_dir, args.data)
+    split = dataset.parts[args.split]
+    if not len(split):
+        raise DataError(f"{dataset.name} has no {args.split} images")
+    loss, accuracy = mv.evaluate(model, split)
+    low, high = _interval(round(accuracy * len(split)), len(split))
+    print(f"{dataset.name}, {args.split}: {len(split):,} images")
+    print(f"accuracy {100 * accuracy:.2f} % (95 % interval {100 * low:.1f} to {100 * high:.1f}), loss {loss:.4f}")
+    return 0
+
+
+def _interval(right: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval for a share: what other test images of the same kind might have given."""
+    z, p = 1.96, right / n
+    middle, half = p + z * z / (2 * n), z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+def _predict_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "predict",
+        "RUN IMAGE… ",
+        "The three most likely classes of each image. Images are scaled and cropped to the size the model was trained on, "
+        "and made grey or RGB as it needs.",
+        "minivit predict runs/digits-vit_digits-s0 digits:0 digits:1",
+        "minivit predict runs/digits-vit_digits-s0 photo.jpg --invert      dark ink on white paper",
+    )
+    _image_options(parser)
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG, …, or a test image such as digits:7")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _predict(args: argparse.Namespace) -> int:
+    model = _model(args.checkpoint)
+    read = [_image(name, model, args.invert) for name in args.images]
+    rows = _top3(model, [image for image, _ in read])
+    if args.json:
+        found = [
+            {"image": name, "top": [{"class": c, "probability": p} for c, p in row]}
+            for name, row in zip(args.images, rows, strict=True)
+        ]
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return 0
+    print(f"Images as the model sees them: {_preparation(model, args.invert)}.")
+    for name, (_, truth), row in zip(args.images, read, rows, strict=True):
+        answers = ", ".join(f"{c} {100 * p:.1f} %" for c, p in row)
+        print(f"{name}: {answers}" + (f" (it is {truth})" if truth is not None else ""))
+    return 0
+
+
+def _look_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "look",
+        "RUN IMAGE ",
+        "Where a model looks in one image: attention for each layer and head, their mean, and rollout, as a PNG. "
+        "Attention says where values were fetched from, not why the answer came out.",
+        "minivit look runs/digits-vit_digits-s0 digits:7",
+        "minivit look runs/digits-vit_digits-s0 photo.png --layer 0 2 --patch 1,3 -o corner.png",
+    )
+    _image_options(parser)
+    parser.add_argument("image", metavar="IMAGE", help="PNG, JPEG, …, or a test image such as digits:7")
+    parser.add_argument("-o", "--out", metavar="FILE", help="where to write (default: look-IMAGE.png)")
+    parser.add_argument("--layer", type=_whole, nargs="+", metavar="L", help="only these layers, counted from 0")
+    parser.add_argument("--head", type=_whole, nargs="+", metavar="H", help="only these heads, counted from 0")
+    parser.add_argument("--patch", type=_place, metavar="ROW,COL", help="where this patch looks, not the class token")
+    return parser
+
+
+def _look(args: argparse.Namespace) -> int:
+    from minivit import viz
+
+    model = _model(args.checkpoint)
+    image, _ = _image(args.image, model, args.invert)
+    attention = _attention(model, image[None])
+    if not attention:
+        raise ConfigError(f"{args.checkpoint}: a {type(model).__name__} has no attention to look at; train a ViT")
+    where = _where(model, image[None])
+    if args.patch is not None:
+        where["query"] = args.patch
+    answers = _top3(model, [image])[0]
+    name = Path(args.image).name
+    figure = viz.look(
+        image, [a[0] for a in attention], layers=args.layer, heads=args.head, answers=answers, title=name, **where
+    )
+    out = Path(args.out or f"look-{Path(name.replace(':', '-')).stem}.png")
+    viz.save(figure, out)
+    print(figure.alt)
+    print(f"Written to {out}")
+    return 0
+
+
+def _image_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="RUN", help="a checkpoint file, or the folder of a run")
+    parser.add_argument(
+        "--invert", action="store_true", help="swap dark and bright first: ink on paper to the white on black"
+    )
+
+
+def _model(checkpoint: str) -> Any:
+    """The trained model in a file or a run's folder, with `meta` filled where the file is silent."""
+    path = Path(checkpoint)
+    if path.is_dir():
+        path = path / "checkpoint.safetensors"
+    if not path.exists():
+        raise ConfigError(f"{checkpoint}: there is no such checkpoint{did_you_mean(checkpoint, _runs())}")
+    model = mv.load(path)
+    if not model.config["num_classes"]:
+        raise ConfigError(f"{checkpoint}: this model has no classes; it gives features only")
+    channels = model.config["in_channels"]
+    if model.meta is None:
+        _note("the file does not say how images were prepared in training; using mean 0.5 and standard deviation 0.5")
+    names = [f"class {i}" for i in range(model.config["num_classes"])]
+    silent = {"name": None, "class_names": names, "mean": [0.5] * channels, "std": [0.5] * channels}
+    model.meta = silent | (model.meta or {})
+    return model
+
+
+def _data_of(model: Any, data_dir: str | None, name: str | None = None) -> Any:
+    """The data set that a model was trained on, or another one. Raises `ConfigError` where they do not go together."""
+    meta, (h, w), channels = model.meta, model.image_size, model.config["in_channels"]
+    name = name or meta["name"]
+    if name is None:
+        raise ConfigError("the file does not say what the model was trained on; name a data set with --data")
+    shape = {"image_size": (h, w), "channels": channels} if name.startswith("folder:") else {}
+    dataset = mv.data.load(name, data_dir=data_dir, **shape)
+    if dataset.image_size != (h, w) or dataset.in_channels != channels:
+        found = (*dataset.image_size, dataset.in_channels)
+        raise ConfigError(f"{name} has images {_shape(*found)}, this model reads {_shape(h, w, channels)}")
+    if list(dataset.class_names) != list(meta["class_names"]):
+        raise ConfigError(
+            f"{name} has the classes {', '.join(dataset.class_names[:4])}, …; this model knows "
+            f"{', '.join(meta['class_names'][:4])}, … of {meta['name']}"
+        )
+    return dataset
+
+
+def _image(name: str, model: Any, invert: bool) -> tuple[Any, str | None]:
+    """An image file, or NAME:NUMBER of a data set's test part, as float32 (H, W, C) in [0, 1], and its class if known."""
+    (h, w), channels = model.image_size, model.config["in_channels"]
+    set_name, _, number = name.partition(":")
+    truth = None
+    if set_name in mv.data.names() and number.isdecimal():
+        dataset = mv.data.load(set_name)
+        if int(number) >= len(dataset.test):
+            raise DataError(f"{name}: {set_name} has test images 0 to {len(dataset.test) - 1:,}")
+        if dataset.train.images.shape[1:] != (h, w, channels):
+            raise DataError(
+                f"{name}: is {_shape(*dataset.train.images.shape[1:])}; the model reads {_shape(h, w, channels)}"
+            )
+        image = mv.data.to_float(dataset.test.images[int(number)])
+        truth = dataset.class_names[dataset.test.labels[int(number)]]
+    else:
+        image = mv.data.read_image(name, size=(h, w), channels=channels)
+    if invert:
+        return 1 - image, truth
+    usual = sum(model.meta["mean"]) / channels
+    if channels == 1 and truth is None and usual < 0.45 and image.mean() > 0.6:
+        _note(f"{name} is mostly bright, the training images were mostly dark; is it ink on paper? Then add --invert")
+    return image, truth
+
+
+def _top3(model: Any, images: list) -> list[list[tuple[str, float]]]:
+    """The three most likely classes of each image with their probabilities."""
+    import numpy as np
+
+    from minivit.training.loop import predict
+
+    shares = predict(model, np.stack(images))
+    names = model.meta["class_names"]
+    return [[(names[k], float(row[k])) for k in row.argsort()[::-1][:3]] for row in shares]
+
+
+def _preparation(model: Any, invert: bool) -> str:
+    numbers = ["/".join(f"{v:.3f}" for v in model.meta[key]) for key in ("mean", "std")]
+    swapped = "swapped dark and bright, " if invert else ""
+    return f"{_shape(*model.image_size, model.config['in_channels'])}, {swapped}minus {numbers[0]}, divided by {numbers[1]}"
+
+
+def _attention(model: Any, images: Any) -> list:
+    """The attention of every layer over images in [0, 1] or bytes: arrays (B, heads, T, T); empty where there is none."""
+    from minivit.training.loop import prepare
+
+    return mv.trace(model, prepare(images, model.meta), keep="attention").attention
+
+
+def _where(model: Any, images: Any) -> dict[str, Any]:
+    """What a figure must know of a ViT to draw its attention."""
+    h, w = images.shape[1:3]
+    grid = h // model.patch_size[0], w // model.patch_size[1]
+    return {"grid": grid, "prefix": model.num_prefix, "query": "class" if model.pool == "cls" else "mean"}
+
+
+def _shape(h: int, w: int, channels: int) -> str:
+    return f"{h}×{w} {'grey' if channels == 1 else 'RGB' if channels == 3 else f'with {channels} channels'}"
+
+
+# ---------------------------------------------------------------- info, data
+
+
+def _info_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "info",
+        "[RUN] ",
+        "This machine, its libraries and data sets; or, given a RUN, what is in its checkpoint.",
+        "minivit info",
+        "minivit info runs/digits-vit_digits-s0",
+    )
+    parser.add_argument("checkpoint", metavar="RUN", nargs="?", help="a checkpoint file, or the folder of a run")
+    return parser
+
+
+def _info(args: argparse.Namespace) -> int:
+    rows = _about_machine() if args.checkpoint is None else _about_checkpoint(args.checkpoint)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:{width}}  {value}".rstrip())
+    return 0
+
+
+ENVIRONMENT = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "CUPY_TF32", "CUDA_VISIBLE_DEVICES", "MINIVIT_BACKEND", "MINIVIT_DATA", "MINIVIT_DEBUG",
+)  # fmt: skip
+
+
+def _about_machine() -> list[tuple[str, Any]]:
+    from minivit.training import report
+
+    rows = list(report.versions().items())
+    machine = report.machine()
+    rows += [("system", machine["system"]), ("processor", f"{machine['processor']}, {machine['cores']} cores to use")]
+    for library in report.blas():
+        rows.append(
+            ("BLAS", f"{library['library']} {library['version']}, {library['kernels']}, {library['threads']} threads")
+        )
+    for name in ENVIRONMENT:
+        if name in os.environ:
+            told = " (chooses slower or faster kernels: unset it to measure)" if name == "OPENBLAS_CORETYPE" else ""
+            rows.append((name, os.environ[name] + told))
+    rows.append(("backends", f"numpy, {_gpu()}"))
+    return rows + [(f"data: {name}", _found(name)) for name in mv.data.names()]
+
+
+def _gpu() -> str:
+    try:
+        get_backend("cupy")
+        import cupy
+
+        device = cupy.cuda.runtime.getDeviceProperties(0)
+        memory = device["totalGlobalMem"] / 2**30
+        return f"cupy {cupy.__version__} on {device['name'].decode()} with {memory:.0f} GiB"
+    except MinivitError as error:
+        return f"no cupy ({str(error).removeprefix(_CUPY)})"
+
+
+_CUPY = "backend 'cupy': "
+
+
+def _found(name: str) -> str:
+    """Where the files of a data set are on this machine, without fetching any."""
+    if name in MADE:
+        return MADE[name]
+    import pooch
+
+    places = [Path(os.environ["MINIVIT_DATA"]) / name] if os.environ.get("MINIVIT_DATA") else []
+    places += [Path("/usr/share/datasets") / name, Path(pooch.os_cache("minivit")) / name]
+    here = [place for place in places if place.is_dir() and any(place.iterdir())]
+    return f"in {here[0]}" if here else "not here yet; downloaded when first used, or give --data-dir"
+
+
+MADE = {"digits": "embedded", "shapes": "drawn by the program", "twin": "drawn by the program"}
+
+
+def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
+    path = Path(checkpoint) / "checkpoint.safetensors" if Path(checkpoint).is_dir() else Path(checkpoint)
+    tensors, metadata = safetensors.read(path)
+    model = saved.rebuild(path, metadata)
+    weights = [a for name, a in tensors.items() if not name.startswith(saved.TRAINING_ONLY)]
+    rows = [("file", f"{path}, {path.stat().st_size:,} bytes"), ("model", type(model).__name__)]
+    rows += [("parameters", f"{model.num_parameters():,} in {len(weights)} tensors of {weights[0].dtype.name}")]
+    rows += [(f"  {key}", value) for key, value in model.config.items()]
+    if model.meta:
+        names = model.meta["class_names"]
+        shown = ", ".join(names[:12]) + (f", … ({len(names)})" if len(names) > 12 else "")
+        rows += [("trained on", model.meta["name"]), ("  classes", shown)]
+        rows += [(f"  {key}", ", ".join(f"{v:.4f}" for v in model.meta[key])) for key in ("mean", "std")]
+    if "training" in metadata:
+        state = json.loads(metadata["training"])
+        last = state["history"][-1] if state["history"] else {}
+        rows.append(("training", f"{'finished' if state['finished'] else 'unfinished'} after step {state['step']:,}"))
+        rows += [(f"  {key}", value) for key, value in state["config"].items()]
+        rows += [("last epoch", last["epoch"])] if last else []
+        rows += [(f"  {key}", f"{last[key]:.4f}") for key in ("train_loss", "val_loss", "val_accuracy") if key in last]
+    return rows
+
+
+def _data_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "data",
+        "[NAME] ",
+        "The data sets; or, given a NAME, what it is, where it comes from, whose it is, and a contact sheet as a PNG.",
+        "minivit data",
+        "minivit data digits",
+        "minivit data folder:my/pictures -o sheet.png",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help=f"{', '.join(mv.data.names())} or folder:PATH")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the files of the data set are, if you have them")
+    parser.add_argument(
+        "--image-size", type=_whole, metavar="PIXELS", help="for folder: side of the images (default: 32)"
+    )
+    parser.add_argument("-o", "--out", metavar="FILE", help="the contact sheet (default: NAME-contact-sheet.png)")
+    return parser
+
+
+def _data(args: argparse.Namespace) -> int:
+    if args.name is None:
+        for name in mv.data.names():
+            print(f"{name:14} {ABOUT.get(name, '')}")
+        print(f"{'folder:PATH':14} your own pictures, one subfolder for each class")
+        print("\n`minivit data NAME` says more and draws a contact sheet.")
+        return 0
+    from minivit import viz
+
+    dataset = mv.data.load(args.name, data_dir=args.data_dir, **_given(args, {"": ("image_size",)}))
+    slug = Path(args.name.removeprefix("folder:")).name or "folder"
+    out = viz.save(viz.contact_sheet(dataset), args.out or f"{slug}-contact-sheet.png")
+    print(dataset.description.rstrip())
+    print(f"Images: {', '.join(f'{len(split):,} {part}' for part, split in dataset.parts.items())}")
+    print(f"Classes: {', '.join(dataset.class_names)}")
+    print(f"Source: {dataset.source}")
+    print(f"Licence: {dataset.license}")
+    print(f"Contact sheet: {out}")
+    return 0
+
+
+ABOUT = {
+    "digits": "1,797 handwritten digits, 8×8 grey; embedded, nothing to download",
+    "fashion-mnist": "70,000 pieces of clothing, 28×28 grey",
+    "mnist": "70,000 handwritten digits, 28×28 grey",
+    "cifar10": "60,000 small photos of 10 kinds, 32×32 RGB",
+    "cifar100": "60,000 small photos of 100 kinds, 32×32 RGB",
+    "shapes": "figures on textured ground, 24×24 RGB, with exact masks; drawn by the program",
+    "twin": "find my twin, 16×16 RGB: a task that needs attention; drawn by the program",
+}
+
+
+# ---------------------------------------------------------------- parsing
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser of one command whose errors are a `ConfigError`, so that they come out as every other one does."""
+
+    def __init__(self, command: str, arguments: str, description: str, *examples: str):
+        super().__init__(
+            prog=f"minivit {command}",
+            usage=f"minivit {command} {arguments}[OPTION…]",
+            description=textwrap.fill(description, 88),
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog.removeprefix('minivit ')}: {message}; see `{self.prog} --help`")
+
+
+def _add_options(parser: Any, table: dict[str, tuple[str, str, str, str]]) -> None:
+    types = {"whole": _whole, "number": _number, "text": str}
+    for option, (name, kind, metavar, text) in table.items():
+        parser.add_argument(option, dest=name, type=types[kind], metavar=metavar, help=text)
+
+
+def _given(args: argparse.Namespace, table: dict[str, tuple]) -> dict[str, Any]:
+    """What the user wrote, by the library's names; nothing that was left out."""
+    names = [entry[0] for entry in table.values()]
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if abs(value) == float("inf") or value != value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
+
+
+def _place(text: str) -> tuple[int, int]:
+    try:
+        row, column = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROW,COL, such as 0,3") from None
+    return row, column
+
+
+def _one_of(*choices: str) -> Any:
+    def check(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not one of {', '.join(choices)}{did_you_mean(text, choices)}"
+            )
+        return text
+
+    return check
+
+
+COMMANDS = {
+    "train": (_train_parser, _train),
+    "eval": (_eval_parser, _eval),
+    "predict": (_predict_parser, _predict),
+    "look": (_look_parser, _look),
+    "info": (_info_parser, _info),
+    "data": (_data_parser, _data),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
