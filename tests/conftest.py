@@ -38,10 +38,8 @@ BACKENDS = ["numpy", "fake_cupy", *(["cupy"] if _with_gpu() else [])]
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     """Each backend in turn, the default one for new arrays while the test runs."""
-    before = backends.default_backend()
     backends.use(request.param)
-    yield backends.get_backend(request.param)
-    backends.use(before.name)
+    return backends.get_backend(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -411,7 +411,7 @@ def _margins(padding: Any) -> tuple[tuple[int, int], tuple[int, int]]:
 def _windows(xp, x, size, stride):
     """Every window, its pixels side by side (im2col): (B, H, W, C) -> (B, h, w, kh·kw, C)."""
     (kh, kw), (sh, sw) = size, stride
-    if min(kh, kw, sh, sw) < 1:
+    if not (kh > 0 and kw > 0 and sh > 0 and sw > 0):  # `min` is an operation here
         raise ShapeError(f"a window of {kh}×{kw} with stride {sh}×{sw}: all four must be at least 1")
     h, w = (x.shape[1] - kh) // sh + 1, (x.shape[2] - kw) // sw + 1
     if h < 1 or w < 1:
