@@ -1,0 +1,31 @@
+# Thin: each target sets up .venv, then calls Python. Without make, see README for the same commands.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: train test lint loc bench clean
+
+train: $(VENV)/ready
+	$(BIN)/python -m minivit train
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+loc: $(VENV)/ready
+	$(BIN)/python -m scripts.loc
+
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks.cpu
+
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

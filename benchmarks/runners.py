@@ -1,0 +1,106 @@
+"""One library in one process: `python -m benchmarks.runners LIBRARY WORKLOAD` answers commands on standard input.
+
+Each library has its own process, so that its memory can be told apart and its threads leave the others alone; the parent
+asks them in turn. `{"do": "train", "steps": n}` answers the seconds of each step and the first loss, `"infer"` likewise.
+"""
+
+import json
+import sys
+import time
+from typing import Any
+
+from benchmarks import workloads
+
+
+class Minivit:
+    """This library, used as `mv.fit` uses it."""
+
+    def __init__(self, name: str):
+        import minivit as mv
+
+        self.mv, self.model = mv, workloads.build(name)
+        self.images, self.labels = workloads.batch(name)
+        optimizer = mv.optim.AdamW(
+            self.model.parameters(), lr=workloads.LEARNING_RATE, betas=(0.9, 0.999), weight_decay=workloads.DECAY
+        )
+        self.step = mv.TrainStep(self.model, optimizer)
+
+    def train(self) -> float:
+        return self.step(self.images, self.labels)
+
+    def infer(self) -> None:
+        with self.mv.no_grad():
+            self.model(self.images)
+
+    def mode(self, training: bool) -> None:
+        self.model.train(training)
+
+
+class Torch:
+    """PyTorch, eager: timm's plain ViT in 40 lines, with its fused attention and AdamW, from the same weights."""
+
+    compiled = False
+
+    def __init__(self, name: str):
+        import torch
+
+        from benchmarks.torch_vit import TorchViT, load
+
+        self.torch = torch
+        model = TorchViT(**workloads.WORKLOADS[name]["model"])
+        load(model, workloads.build(name))
+        images, labels = workloads.batch(name)
+        self.images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        self.labels = torch.from_numpy(labels)
+        decayed = [p for p in model.parameters() if p.ndim in (2, 4)]
+        rest = [p for p in model.parameters() if p.ndim not in (2, 4)]
+        groups = [{"params": decayed, "weight_decay": workloads.DECAY}, {"params": rest, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=workloads.LEARNING_RATE, betas=(0.9, 0.999))
+        self.model = torch.compile(model) if self.compiled else model
+
+    def train(self) -> float:
+        loss = self.torch.nn.functional.cross_entropy(self.model(self.images), self.labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def infer(self) -> None:
+        with self.torch.inference_mode():
+            self.model(self.images)
+
+    def mode(self, training: bool) -> None:
+        self.model.train(training)
+
+
+class TorchCompiled(Torch):
+    """The same through torch.compile."""
+
+    compiled = True
+
+
+RUNNERS = {"minivit": Minivit, "torch": Torch, "torch.compile": TorchCompiled}
+
+
+def serve(library: str, name: str) -> None:
+    """Answer commands, one JSON object a line, until standard input ends."""
+    runner = RUNNERS[library](name)
+    answer({"ready": True})
+    for line in sys.stdin:
+        command = json.loads(line)
+        training = command["do"] == "train"
+        runner.mode(training)
+        act, seconds, values = (runner.train if training else runner.infer), [], []
+        for _ in range(command["steps"]):
+            start = time.perf_counter()
+            values.append(act())
+            seconds.append(time.perf_counter() - start)
+        answer({"seconds": seconds, "first": values[0]})
+
+
+def answer(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2])
