@@ -3,8 +3,8 @@
 import numpy as np
 
 from minivit.data.dataset import Dataset, Split
-from minivit.data.splits import generator
 from minivit.engine.errors import ConfigError
+from minivit.engine.random import stream
 
 SIZE = 24
 CLASS_NAMES = ("disc", "ring", "square", "triangle", "cross", "star", "crescent", "hourglass")
@@ -33,7 +33,7 @@ def shapes(*, n_train: int = 16000, n_val: int = 2000, n_test: int = 2000, seed:
         if n < 1:
             raise ConfigError(f"shapes: n_{part} must be at least 1, not {n}")
     parts = {
-        part: _draw(n, generator(seed, f"shapes {part}"), generator(seed, f"shapes noise {part}"))
+        part: _draw(n, stream(seed, f"shapes {part}"), stream(seed, f"shapes noise {part}"))
         for part, n in sizes.items()
     }
     return Dataset(

@@ -1,21 +1,11 @@
-"""Chance with a name: the generators, the fixed splits and the order of the batches."""
+"""The fixed splits and the order of the batches."""
 
 from collections.abc import Iterator
-from zlib import crc32
 
 import numpy as np
 
 from minivit.engine.errors import ConfigError
-
-
-def generator(seed: int, purpose: str, *more: int) -> np.random.Generator:
-    """The random generator of one purpose, so that drawing more for one never shifts the numbers of another.
-
-    Raises ConfigError when `seed` is not a whole number ≥ 0.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ConfigError(f"seed must be a whole number ≥ 0, not {seed!r}")
-    return np.random.default_rng([int(seed), crc32(purpose.encode()), *more])
+from minivit.engine.random import stream
 
 
 def stratified_order(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +16,7 @@ def stratified_order(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.
     class and cut.
     """
     # `random` and sorting, not `permutation`: NumPy does not promise to keep the latter's algorithm, and a split is for good.
-    chance = generator(seed, "split").random(len(labels))
+    chance = stream(seed, "split").random(len(labels))
     place = np.empty(len(labels))
     for label in np.unique(labels):
         (members,) = np.nonzero(labels == label)
@@ -38,7 +28,7 @@ def stratified_order(labels: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which epoch number `epoch` visits n images, int64 (n,): known from the seed and the epoch alone."""
-    return generator(seed, "shuffle", epoch).permutation(n)
+    return stream(seed, "shuffle", epoch).permutation(n)
 
 
 def batches(n: int, batch_size: int, *, seed: int, epoch: int, drop_last: bool = False) -> Iterator[np.ndarray]:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from minivit.data.dataset import Dataset, Split
-from minivit.data.splits import generator
 from minivit.engine.errors import ConfigError
+from minivit.engine.random import stream
 
 GRID = 4  # patches in a row and in a column
 PATCH = 4  # pixels in a row and in a column of a patch
@@ -52,7 +52,7 @@ def twin(*, n_train: int = 8000, n_val: int = 1000, n_test: int = 2000, seed: in
     for part, n in sizes.items():
         if n < 1:
             raise ConfigError(f"twin: n_{part} must be at least 1, not {n}")
-    parts = {part: _draw(n, generator(seed, f"twin {part}")) for part, n in sizes.items()}
+    parts = {part: _draw(n, stream(seed, f"twin {part}")) for part, n in sizes.items()}
     return Dataset(
         name="twin",
         **parts,

@@ -10,12 +10,19 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from minivit.engine.errors import ConfigError
+
 _current: ContextVar[np.random.Generator | None] = ContextVar("rng", default=None)
 _fallback = np.random.default_rng(0)
 
 
 def stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
-    """A generator for one purpose, such as `stream(seed, "dropout", step, shard)`; equal arguments give equal numbers."""
+    """A generator for one purpose, such as `stream(seed, "dropout", step, shard)`; equal arguments give equal numbers.
+
+    Raises `ConfigError` unless the seed is a whole number ≥ 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ConfigError(f"seed must be a whole number ≥ 0, not {seed!r}")
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), *numbers])
 
 
