@@ -38,7 +38,7 @@ DOUBLE = (
     1.2480332157560228e-10,
     8.029444566122133e-11,
 )
-SATURATED = 3.92  # beyond it a float32 erf is ±1
+SATURATED = 4.3  # beyond it a float32 erf is ±1, which the tanh here reaches too
 
 
 def horner(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
