@@ -75,13 +75,17 @@ def save(model: Module, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Module:
-    """The model that `save`, or a training run, wrote; in eval mode. Raises `CheckpointError`."""
+    """The model that `save`, or a training run, wrote, with its number type; in eval mode. Raises `CheckpointError`."""
     tensors, metadata = safetensors.read(path)
     model = rebuild(path, metadata)
     weights = {n: a for n, a in tensors.items() if not n.startswith(TRAINING_ONLY)}
     best = {n.removeprefix("ema."): a for n, a in tensors.items() if n.startswith("ema.")}
+    weights = best or weights  # where a run kept averaged weights, they are the model
+    dtypes = {a.dtype for a in weights.values()}
+    if len(dtypes) == 1 and (dtype := dtypes.pop()).kind == "f":
+        model.astype(dtype)
     try:
-        from_file(model, best or weights)  # where a run kept averaged weights, they are the model
+        from_file(model, weights)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     return model.eval()
