@@ -147,7 +147,7 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", metavar="NAME", help=f"{', '.join(mv.data.names())} or folder:PATH (default: digits)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the files of the data set are, if you have them")
     parser.add_argument(
-        "--image-size", type=_whole, metavar="PIXELS", help="for folder: side of the images (default: 32)"
+        "--image-size", type=_positive, metavar="PIXELS", help="for folder: side of the images (default: 32)"
     )
     parser.add_argument("--out", metavar="DIR", help="where to write (default: runs/DATA-MODEL-sSEED)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
@@ -157,7 +157,7 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dtype", type=_one_of("float32", "float64"), metavar="TYPE", help="float32 (default) or float64"
     )
-    parser.add_argument("--workers", type=_whole, metavar="N", help="threads; the result does not depend on them")
+    parser.add_argument("--workers", type=_positive, metavar="N", help="threads; the result does not depend on them")
     model = parser.add_argument_group("the model (a preset, and what to change in it)")
     model.add_argument(
         "--model", metavar="NAME", help=f"{', '.join(mv.presets)}, linear or cnn (default: one that fits the data)"
@@ -168,6 +168,8 @@ def _train_parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> int:
+    import numpy as np
+
     from minivit.training import report as reports
 
     sizes, options = _given(args, SIZES), _given(args, OPTIONS)
@@ -184,9 +186,10 @@ def _train(args: argparse.Namespace) -> int:
         f"{dataset.name}: {len(dataset.train):,} training images · {name}, {model.num_parameters():,} parameters · {folder}"
     )
     sys.stdout.flush()
-    result = mv.fit(
-        model, dataset, out=folder, resume=args.resume, progress=not args.quiet, workers=args.workers, **options
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # fit itself stops, in one line, where the loss is no number
+        result = mv.fit(
+            model, dataset, out=folder, resume=args.resume, progress=not args.quiet, workers=args.workers, **options
+        )
     if result.interrupted:
         again = {"--data-dir": args.data_dir, "--backend": args.backend, "--workers": args.workers, "--out": folder}
         words = [f"{k} {shlex.quote(str(v))}" for k, v in again.items() if v is not None]
@@ -210,6 +213,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _fresh(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
     """A new run: the recipe of the data set, changed by what was given."""
+    from minivit.training.loop import TrainConfig
     from minivit.training.recipes import recipe
 
     data_name = args.data or "digits"
@@ -217,16 +221,30 @@ def _fresh(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
     options = defaults | options
     slug = Path(data_name.removeprefix("folder:")).name or "folder"
     folder = Path(args.out or f"runs/{slug}-{preset}-s{options.get('seed', 0)}")
-    _free(folder, args.overwrite)
+    TrainConfig.of(options)  # raises before anything takes time
     dataset = mv.data.load(data_name, data_dir=args.data_dir, **_given(args, {"": ("image_size",)}))
     h, w = dataset.image_size
     fitted = {"image_size": h if h == w else (h, w), "in_channels": dataset.in_channels}
     fitted |= {"num_classes": dataset.num_classes, "seed": options.get("seed", 0)}
+    _affordable(mv.presets.get(preset, {}) | fitted | sizes)
     model = mv.create(preset, **fitted, **sizes)
+    _free(folder, args.overwrite)
     if args.overwrite:
         for name in WRITTEN:
             (folder / name).unlink(missing_ok=True)
     return model, dataset, folder, options
+
+
+def _affordable(sizes: dict[str, Any]) -> None:
+    """Raises `ConfigError` for a model that this machine's memory could never hold, before trying for minutes."""
+    dim, depth, ratio = (abs(sizes.get(name, 0)) for name in ("dim", "depth", "mlp_ratio"))
+    numbers = depth * dim * dim * (4 + 2 * ratio) + abs(sizes.get("registers", 0)) * dim
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**40
+    if 16 * numbers > memory:  # a weight, its gradient and two moments, 4 bytes each
+        raise ConfigError(
+            f"dim {dim}, depth {depth}, mlp_ratio {ratio:g}: about {numbers:.1e} parameters need {16 * numbers / 2**30:,.0f} "
+            f"GiB to be trained, this machine has {memory / 2**30:,.0f}; choose smaller sizes"
+        )
 
 
 def _free(folder: Path, overwrite: bool) -> None:
@@ -268,7 +286,7 @@ def _resumed(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
             raise ConfigError(
                 f"{folder} was started with {key}={started.get(key)}; it cannot be resumed with {key}={value}"
             )
-    dtype = next(iter(tensors.values())).dtype.name
+    dtype = next(a for name, a in tensors.items() if not name.startswith(saved.TRAINING_ONLY)).dtype.name
     if args.dtype not in (None, dtype):
         raise ConfigError(f"{folder} was started with dtype={dtype}; it cannot be resumed with dtype={args.dtype}")
     return model.astype(dtype), _data_of(model, args.data_dir), folder, options
@@ -286,12 +304,9 @@ def _pictures(model: Any, dataset: Any, result: Any, folder: Path) -> list[str]:
     title = (
         f"{dataset.name}, {type(model).__name__} with {model.num_parameters():,} parameters, seed {result.config.seed}"
     )
-    changed = result.config.augment != "none" or result.config.mixup or result.config.cutmix or result.config.smoothing
-    note = (
-        "The training loss is that of changed images or softened labels, so it may lie above the other."
-        if changed
-        else ""
-    )
+    c = result.config
+    harder = c.augment != "none" or c.mixup or c.cutmix or c.smoothing
+    note = "Training loss: with augmented images or softened labels, so it may be the higher one." if harder else ""
     figures = {"learning_curves.png": viz.learning_curves(result.history, title=title, note=note)}
     test = dataset.test
     heading = f"{dataset.name}, test images, mistakes first"
@@ -384,8 +399,8 @@ def _predict(args: argparse.Namespace) -> int:
         return 0
     print(f"Images as the model sees them: {_preparation(model, args.invert)}.")
     for name, (_, truth), row in zip(args.images, read, rows, strict=True):
-        answers = ", ".join(f"{c} {100 * p:.1f} %" for c, p in row)
-        print(f"{name}: {answers}" + (f" (it is {truth})" if truth is not None else ""))
+        answers = ", ".join(f"{c} ({100 * p:.1f} %)" for c, p in row)
+        print(f"{name}: {answers}" + (f"; it is {truth}" if truth is not None else ""))
     return 0
 
 
@@ -443,7 +458,10 @@ def _model(checkpoint: str) -> Any:
     if path.is_dir():
         path = path / "checkpoint.safetensors"
     if not path.exists():
-        raise ConfigError(f"{checkpoint}: there is no such checkpoint{did_you_mean(checkpoint, _runs())}")
+        what = (
+            f"holds no {path.name}" if path.parent.is_dir() and path.name != Path(checkpoint).name else "does not exist"
+        )
+        raise ConfigError(f"{checkpoint} {what}{did_you_mean(checkpoint, _runs())}")
     model = mv.load(path)
     if not model.config["num_classes"]:
         raise ConfigError(f"{checkpoint}: this model has no classes; it gives features only")
@@ -613,6 +631,8 @@ MADE = {"digits": "embedded", "shapes": "drawn by the program", "twin": "drawn b
 
 
 def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
+    from minivit.training import checkpoint as checkpoint_file
+
     path = Path(checkpoint) / "checkpoint.safetensors" if Path(checkpoint).is_dir() else Path(checkpoint)
     tensors, metadata = safetensors.read(path)
     model = saved.rebuild(path, metadata)
@@ -626,7 +646,7 @@ def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
         rows += [("trained on", model.meta["name"]), ("  classes", shown)]
         rows += [(f"  {key}", ", ".join(f"{v:.4f}" for v in model.meta[key])) for key in ("mean", "std")]
     if "training" in metadata:
-        state = json.loads(metadata["training"])
+        state = checkpoint_file.training_state(path, metadata)
         last = state["history"][-1] if state["history"] else {}
         rows.append(("training", f"{'finished' if state['finished'] else 'unfinished'} after step {state['step']:,}"))
         rows += [(f"  {key}", value) for key, value in state["config"].items()]
@@ -647,7 +667,7 @@ def _data_parser() -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", nargs="?", help=f"{', '.join(mv.data.names())} or folder:PATH")
     parser.add_argument("--data-dir", metavar="DIR", help="where the files of the data set are, if you have them")
     parser.add_argument(
-        "--image-size", type=_whole, metavar="PIXELS", help="for folder: side of the images (default: 32)"
+        "--image-size", type=_positive, metavar="PIXELS", help="for folder: side of the images (default: 32)"
     )
     parser.add_argument("-o", "--out", metavar="FILE", help="the contact sheet (default: NAME-contact-sheet.png)")
     return parser
@@ -722,6 +742,12 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _positive(text: str) -> int:
+    if _whole(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return int(text)
 
 
 def _number(text: str) -> float:

@@ -26,7 +26,7 @@ Query = str | tuple[int, int]  # "class", "mean" or the (row, column) of a patch
 
 INK, PALE = "#222222", "#999999"
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
-SMALL, NORMAL, LARGE = 9, 11, 13  # points
+SMALLEST, SMALL, NORMAL, LARGE = 7.5, 9, 11, 13  # points
 
 
 # ---------------------------------------------------------------- training
@@ -51,7 +51,7 @@ def learning_curves(history: Sequence[dict[str, Any]], *, title: str = "", note:
     left.plot(epochs, loss, color=VERMILLION, lw=2, ls="--", marker="s" if mark else None, label="validation")
     left.set_ylim(0, _top(train, loss))
     _label(left, "epoch", "loss (nats)")
-    left.legend(frameon=False, fontsize=NORMAL)
+    left.legend(frameon=False, fontsize=NORMAL, labelcolor=INK, loc="upper right")
     right.plot(epochs, 100 * accuracy, color=VERMILLION, lw=2, ls="--", marker="s" if mark else None)
     _label(right, "epoch", "validation accuracy (%)")
     lowest = np.nanmin(accuracy) if np.isfinite(accuracy).any() else 0
@@ -102,12 +102,10 @@ def predictions(
     for k, i in enumerate(order):
         ax = sheet.axes(*divmod(k, columns))
         _picture(ax, images[i])
-        colour = VERMILLION if wrong[i] else GREEN
-        _frame(ax, colour, "--" if wrong[i] else "-")
-        first = _verdict("✗ says " if wrong[i] else "✓ says ", class_names[said[i]], sure[i])
-        _caption(ax, first, colour)
+        _frame(ax, VERMILLION if wrong[i] else GREEN, "--" if wrong[i] else "-")
+        _caption(ax, _verdict("✗" if wrong[i] else "✓", class_names[said[i]], sure[i]))
         if wrong[i]:
-            _caption(ax, _verdict("is ", class_names[labels[i]], probabilities[i, labels[i]]), INK, below=True)
+            _caption(ax, _verdict("is", class_names[labels[i]], probabilities[i, labels[i]]), below=True)
     shown = min(mistakes, len(order))
     words = f"A grid of {len(order)} pictures with answer and confidence. {mistakes:,} of {n:,} answers are wrong"
     words += f"; {shown} of these come first" if mistakes else ""
@@ -229,7 +227,7 @@ def class_attention(
         ax = sheet.axes(0, j)
         _picture(ax, images[j])
         if j < len(captions):
-            _caption(ax, captions[j], INK)
+            _caption(ax, captions[j])
         for i, relative in enumerate(maps):
             _map(sheet.axes(1 + i, j), images[j], relative[j], norm)
     for i, (name, _) in enumerate(kinds):
@@ -283,9 +281,9 @@ def look(
     photo, flow = sheet.place(0.15, 0.35, w, h), sheet.place(0.4 + w, 0.35, w, h)
     _picture(photo, image)
     _grid_lines(photo, image, grid, query)
-    _caption(photo, "image", INK)
+    _caption(photo, "image")
     _map(flow, image, rolled, norm)
-    _caption(flow, "rollout", INK)
+    _caption(flow, "rollout")
     about = f"{image.shape[0]}×{image.shape[1]} pixels in {grid[0]}×{grid[1]} patches"
     sheet.text(0.7 + 2 * w, 0.35, _answers(answers, [title, about], query, sheet.width - 0.8 - 2 * w))
     for i, layer in enumerate(layers):
@@ -293,7 +291,7 @@ def look(
             ax = sheet.axes(i, j)
             _map(ax, image, per_head[i].mean(axis=0) if head is None else per_head[i][head], norm)
             if i == 0:
-                _caption(ax, "mean" if head is None else f"head {head}", INK)
+                _caption(ax, "mean" if head is None else f"head {head}")
         sheet.row_name(i, f"layer {layer}")
     sheet.scale(norm)
 
@@ -473,7 +471,7 @@ def _around_uniform(*maps: np.ndarray) -> Any:
     from matplotlib.colors import LogNorm
 
     largest = max(float(m.max()) for m in maps)
-    reach = 2.0 ** min(5, max(1, math.ceil(math.log2(max(largest, 1)))))
+    reach = 2.0 ** min(5, max(1, round(math.log2(max(largest, 1)))))
     return LogNorm(1 / reach, reach, clip=True)
 
 
@@ -503,11 +501,12 @@ def _who(query: Query) -> str:
 
 
 def _answers(answers: Sequence[tuple[str, float]], about: Sequence[str], query: Query, width: float) -> str:
-    letters = max(12, int(width * 12))
+    letters = max(12, int(width * 10.5))
     lines = [*(_short(line, letters) for line in about if line), ""]
     lines += [f"{100 * share:.1f} %  {_short(name, letters - 9)}" for name, share in answers]
     lines += [""] if answers else []
-    below = f"Rollout adds up all layers. Below: where {_who(query)} looks, head by head."
+    missing = " (the model has no class token)" if query == "mean" else ""
+    below = f"Rollout adds up all layers. Below: where {_who(query)}{missing} looks, head by head."
     return "\n".join([*lines, *textwrap.wrap(below, letters)])
 
 
@@ -542,24 +541,19 @@ def _wrapped(text: str, width: float) -> str:
     return textwrap.fill(text, max(20, int(width * 10)))
 
 
-def _verdict(before: str, name: str, share: float) -> str:
-    """Such as `✗ says 7 (84 %)`; a long name pushes the verb out."""
-    text = f"{before}{name} ({100 * share:.0f} %)"
-    return (
-        text
-        if len(text) <= 17
-        else f"{before[:2] if before[0] in '✗✓' else ''}{_short(name, 13)} ({100 * share:.0f} %)"
-    )
+def _verdict(mark: str, name: str, share: float) -> str:
+    return f"{mark} {_short(name, 14)} ({100 * share:.0f} %)"
 
 
-def _caption(ax: Any, text: str, colour: str, below: bool = False) -> None:
-    """A line above or below a picture, smaller where it is long."""
-    inches = ax.get_position().width * ax.figure.get_figwidth()
-    size = max(7.5, min(NORMAL, 72 * inches / (0.58 * max(1, len(text)))))
+def _caption(ax: Any, text: str, below: bool = False) -> None:
+    """A line above or below a picture: smaller where it is long, cut where it is too long."""
+    points = 72 * ax.get_position().width * ax.figure.get_figwidth()
+    text = _short(text, max(12, int(points / (0.58 * SMALLEST))))
+    size = max(SMALLEST, min(NORMAL, points / (0.58 * max(1, len(text)))))
     x, y, va = (0.5, -4, "top") if below else (0.5, 4, "bottom")
     ax.annotate(
         text, (x, 0 if below else 1), xycoords="axes fraction", xytext=(0, y), textcoords="offset points", ha="center",
-        va=va, fontsize=size, color=colour, parse_math=False,
+        va=va, fontsize=size, color=INK, parse_math=False,
     )  # fmt: skip
 
 
