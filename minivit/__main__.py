@@ -274,13 +274,8 @@ def _resumed(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
     model = saved.rebuild(path, metadata)
     if model.meta is None:
         raise ConfigError(f"{path} holds a model but no training run; there is nothing to resume")
-    stored = dict(model.config)
-    asked = sizes | ({"data": args.data} if args.data else {})
-    if args.model:
-        changes = {"image_size": stored["image_size"], "in_channels": stored["in_channels"]}
-        other = mv.create(args.model, **changes, num_classes=stored["num_classes"], seed=stored["seed"], **sizes)
-        asked |= {"model": type(other).__name__, **other.config}
-    started = stored | {"data": model.meta["name"], "model": type(model).__name__}
+    asked = _preset(args.model) | sizes | ({"data": args.data} if args.data else {})
+    started = model.config | {"data": model.meta["name"], "model": type(model).__name__}
     for key, value in asked.items():
         if started.get(key) != value:
             raise ConfigError(
@@ -290,6 +285,17 @@ def _resumed(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
     if args.dtype not in (None, dtype):
         raise ConfigError(f"{folder} was started with dtype={dtype}; it cannot be resumed with dtype={args.dtype}")
     return model.astype(dtype), _data_of(model, args.data_dir), folder, options
+
+
+def _preset(name: str | None) -> dict[str, Any]:
+    """The class and the sizes that a model's name stands for, but for those that follow from the data."""
+    if name is None:
+        return {}
+    if name not in mv.presets:
+        return {"model": type(mv.create(name)).__name__}
+    return {"model": "ViT"} | {
+        k: v for k, v in mv.presets[name].items() if k not in ("image_size", "in_channels", "num_classes")
+    }
 
 
 def _runs() -> list[str]:
@@ -354,6 +360,7 @@ def _eval(args: argparse.Namespace) -> int:
         mv.use(args.backend)
     model = _model(args.checkpoint)
     dataset = _data_of(model, args.data_dir, args.data)
+    _note_silence(model)
     split = dataset.parts[args.split]
     if not len(split):
         raise DataError(f"{dataset.name} has no {args.split} images")
@@ -389,6 +396,7 @@ def _predict_parser() -> argparse.ArgumentParser:
 def _predict(args: argparse.Namespace) -> int:
     model = _model(args.checkpoint)
     read = [_image(name, model, args.invert) for name in args.images]
+    _note_silence(model)
     rows = _top3(model, [image for image, _ in read])
     if args.json:
         found = [
@@ -433,6 +441,7 @@ def _look(args: argparse.Namespace) -> int:
     where = _where(model, image[None])
     if args.patch is not None:
         where["query"] = args.patch
+    _note_silence(model)
     answers = _top3(model, [image])[0]
     name = Path(args.image).name
     figure = viz.look(
@@ -466,12 +475,15 @@ def _model(checkpoint: str) -> Any:
     if not model.config["num_classes"]:
         raise ConfigError(f"{checkpoint}: this model has no classes; it gives features only")
     channels = model.config["in_channels"]
-    if model.meta is None:
-        _note("the file does not say how images were prepared in training; using mean 0.5 and standard deviation 0.5")
     names = [f"class {i}" for i in range(model.config["num_classes"])]
     silent = {"name": None, "class_names": names, "mean": [0.5] * channels, "std": [0.5] * channels}
     model.meta = silent | (model.meta or {})
     return model
+
+
+def _note_silence(model: Any) -> None:
+    if model.meta["name"] is None:
+        _note("the file does not say how images were prepared in training; using mean 0.5 and standard deviation 0.5")
 
 
 def _data_of(model: Any, data_dir: str | None, name: str | None = None) -> Any:
@@ -485,10 +497,11 @@ def _data_of(model: Any, data_dir: str | None, name: str | None = None) -> Any:
     if dataset.image_size != (h, w) or dataset.in_channels != channels:
         found = (*dataset.image_size, dataset.in_channels)
         raise ConfigError(f"{name} has images {_shape(*found)}, this model reads {_shape(h, w, channels)}")
-    if list(dataset.class_names) != list(meta["class_names"]):
+    known = meta["class_names"] if meta["name"] else dataset.class_names[: len(meta["class_names"])]
+    if list(dataset.class_names) != list(known):
         raise ConfigError(
             f"{name} has the classes {', '.join(dataset.class_names[:4])}, …; this model knows "
-            f"{', '.join(meta['class_names'][:4])}, … of {meta['name']}"
+            f"{', '.join(meta['class_names'][:4])}, … of {meta['name'] or 'another set'}"
         )
     return dataset
 
@@ -526,7 +539,7 @@ def _top3(model: Any, images: list) -> list[list[tuple[str, float]]]:
 
     shares = predict(model, np.stack(images))
     names = model.meta["class_names"]
-    return [[(names[k], float(row[k])) for k in row.argsort()[::-1][:3]] for row in shares]
+    return [[(names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:3]] for row in shares]
 
 
 def _preparation(model: Any, invert: bool) -> str:

@@ -256,7 +256,8 @@ def test_a_patch_is_drawn_where_it_is(rng):
 def test_save_is_whole_or_not_at_all(figures, tmp_path):
     path = viz.save(figures["one epoch"], tmp_path / "new folder" / "a.png", dpi=30)
     assert [p.name for p in path.parent.iterdir()] == ["a.png"]
-    Image.open(path).verify()
+    with Image.open(path) as picture:
+        picture.verify()
     with pytest.raises(CheckpointError, match=r"a\.png"):
         viz.save(figures["one epoch"], path / "below a file.png", dpi=30)
 
