@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minivit.engine.erf import erf
+from minivit.engine.erf import erf, normal_cdf
 from minivit.engine.errors import ConfigError, DeviceError, did_you_mean
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -45,6 +45,7 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     erf = staticmethod(erf)
+    normal_cdf = staticmethod(normal_cdf)
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """The array itself: it is already where NumPy can read it."""
@@ -96,6 +97,9 @@ class CupyBackend(Backend):
 
     def erf(self, x: Array) -> Array:
         return self.extensions.scipy.special.erf(x)
+
+    def normal_cdf(self, x: Array, squared: Array, out: Array) -> None:
+        out[...] = 0.5 * (1 + self.erf(x * 0.5**0.5))
 
     def to_numpy(self, x: Array) -> np.ndarray:
         return x.get()

@@ -5,6 +5,8 @@ float64: erf(x) = 1 − t·exp(−x²)·P(u) with t = 2/(2+x), twenty coefficien
 `scripts/fit_erf.py` derives both sets.
 """
 
+import math
+
 import numpy as np
 
 SINGLE = (
@@ -38,6 +40,7 @@ DOUBLE = (
     1.2480332157560228e-10,
     8.029444566122133e-11,
 )
+CDF = tuple(c * math.sqrt(0.5) * 0.5**k for k, c in enumerate(SINGLE))  # the polynomial of erf(x/√2), in x²
 SATURATED = 4.3  # beyond it a float32 erf is ±1, which the tanh here reaches too
 
 
@@ -62,3 +65,23 @@ def erf(x: np.ndarray) -> np.ndarray:
     t = 2.0 / (2.0 + size)
     tail = t * np.exp(-size * size) * horner(DOUBLE, t * (8.0 / 3.0) - (5.0 / 3.0))  # t in [1/4, 1] to [-1, 1]
     return np.copysign(1.0 - tail, x)
+
+
+def normal_cdf(x: np.ndarray, squared: np.ndarray, out: np.ndarray) -> None:
+    """Φ(x) = ½ (1 + erf(x/√2)) into `out`, given x²: in float32 fourteen passes over memory that is in the cache.
+
+    Beyond |x| = 5.5 the polynomial keeps growing, so tanh saturates there without a clip.
+    """
+    if x.dtype != np.float32:
+        out[...] = 0.5 * (1 + erf(x * math.sqrt(0.5)))
+        return
+    with np.errstate(over="ignore"):  # from |x| = 2,000 on: ±∞, whose tanh is ±1
+        np.multiply(squared, CDF[-1], out=out)
+        for c in CDF[-2:0:-1]:
+            out += c
+            out *= squared
+        out += CDF[0]
+        out *= x
+    np.tanh(out, out=out)
+    out *= 0.5
+    out += 0.5

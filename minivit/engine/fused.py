@@ -66,39 +66,36 @@ def gelu(xp, x, *, approximate=False, needs):
     if x.dtype.kind != "f":
         raise TypeError("gelu of whole numbers is not whole")
     flat = x.reshape(-1)
-    y = xp.empty_like(flat)
-    slope = xp.empty_like(flat) if needs[0] else None
+    y, slope = xp.empty_like(flat), xp.empty_like(flat)
     for part in xp.blocks(flat.size, x.itemsize):
-        y[part], d = (_gelu_tanh if approximate else _gelu_erf)(xp, flat[part], slope is not None)
-        if slope is not None:
-            slope[part] = d
+        (_gelu_tanh if approximate else _gelu_erf)(xp, flat[part], y[part], slope[part], needs[0])
+    if not needs[0]:
+        return y.reshape(x.shape), None
     return y.reshape(x.shape), lambda g: (g * slope.reshape(x.shape),)
 
 
-def _gelu_erf(xp, x, want_slope):
-    phi = xp.erf(x * math.sqrt(0.5))
-    phi *= 0.5
-    phi += 0.5
-    y = x * phi
+def _gelu_erf(xp, x, y, slope, want_slope):
+    """Into `y` and `slope`, which serve as scratch paper until then."""
+    squared, phi = xp.multiply(x, x, out=slope), y
+    xp.normal_cdf(x, squared, out=phi)
     if want_slope:
-        density = x * x
+        density = squared
         density *= -0.5
         xp.exp(density, out=density)
         density *= 1 / math.sqrt(2 * math.pi)
         density *= x
-        phi += density
-    return y, phi
+        density += phi  # Φ(x) + x φ(x)
+    phi *= x  # x Φ(x)
 
 
-def _gelu_tanh(xp, x, want_slope):
+def _gelu_tanh(xp, x, y, slope, want_slope):
     c, a = math.sqrt(2 / math.pi), 0.044715
     squared = x * x
     t = xp.tanh(x * (squared * (c * a) + c))
     half = 0.5 * t + 0.5
-    y = x * half
+    xp.multiply(x, half, out=y)
     if want_slope:
-        half += 0.5 * x * (1 - t * t) * (squared * (3 * c * a) + c)
-    return y, half
+        xp.add(half, 0.5 * x * (1 - t * t) * (squared * (3 * c * a) + c), out=slope)
 
 
 @op
