@@ -223,6 +223,18 @@ def test_each_branch_of_a_block_is_dropped_on_its_own(rng):
     assert gone.any() and np.array_equal(y[gone], x.numpy()[gone])
 
 
+@pytest.mark.parametrize("make", [Attention, MLP, SwiGLU])
+def test_dropout_comes_last_in_each_branch(rng, make):
+    module = double(make(8, 2, dropout=0.5))
+    x = tensor(rng, 2, 3, 8)
+    whole = module.eval()(x).numpy()
+    with random.drawing_from(random.stream(0, "test")):
+        some = module.train()(x).numpy()
+    gone = some == 0
+    assert 5 < gone.sum() < 43
+    np.testing.assert_allclose(some[~gone], 2 * whole[~gone], rtol=1e-12)
+
+
 @pytest.mark.parametrize("make", [Dropout, DropPath])
 @pytest.mark.parametrize("rate", [1, -0.1, 2, float("nan")])
 def test_rates(make, rate):
