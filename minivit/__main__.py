@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import minivit as mv
 from minivit.engine.backend import get_backend
-from minivit.engine.errors import ConfigError, DataError, MinivitError, did_you_mean
+from minivit.engine.errors import CheckpointError, ConfigError, DataError, MinivitError, did_you_mean
 from minivit.interop import safetensors, saved
 
 OVERVIEW = """\
@@ -272,6 +272,7 @@ def _resumed(args: argparse.Namespace, sizes: dict, options: dict) -> tuple:
         return _fresh(args, sizes, options)
     tensors, metadata = safetensors.read(path)
     model = saved.rebuild(path, metadata)
+    _check_meta(path, model)
     if model.meta is None:
         raise ConfigError(f"{path} holds a model but no training run; there is nothing to resume")
     asked = _preset(args.model) | sizes | ({"data": args.data} if args.data else {})
@@ -477,8 +478,23 @@ def _model(checkpoint: str) -> Any:
     channels = model.config["in_channels"]
     names = [f"class {i}" for i in range(model.config["num_classes"])]
     silent = {"name": None, "class_names": names, "mean": [0.5] * channels, "std": [0.5] * channels}
+    _check_meta(path, model)
     model.meta = silent | (model.meta or {})
     return model
+
+
+def _check_meta(path: Path, model: Any) -> None:
+    """Raises `CheckpointError` where what a file says of its training data is not what it should be."""
+    meta, channels = model.meta, model.config["in_channels"]
+    if meta is None:
+        return
+    lengths = {"class_names": model.config["num_classes"], "mean": channels, "std": channels}
+    kinds = {"class_names": str, "mean": (int, float), "std": (int, float)}
+    whole = isinstance(meta, dict) and isinstance(meta.get("name"), str)
+    for key, kind in kinds.items():
+        values = meta.get(key) if whole else None
+        if not isinstance(values, list) or len(values) != lengths[key] or not all(isinstance(v, kind) for v in values):
+            raise CheckpointError(f"{path}: what it says of its training data is damaged ({key})")
 
 
 def _note_silence(model: Any) -> None:
@@ -653,6 +669,7 @@ def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
     rows = [("file", f"{path}, {path.stat().st_size:,} bytes"), ("model", type(model).__name__)]
     rows += [("parameters", f"{model.num_parameters():,} in {len(weights)} tensors of {weights[0].dtype.name}")]
     rows += [(f"  {key}", value) for key, value in model.config.items()]
+    _check_meta(path, model)
     if model.meta:
         names = model.meta["class_names"]
         shown = ", ".join(names[:12]) + (f", … ({len(names)})" if len(names) > 12 else "")
@@ -660,11 +677,18 @@ def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
         rows += [(f"  {key}", ", ".join(f"{v:.4f}" for v in model.meta[key])) for key in ("mean", "std")]
     if "training" in metadata:
         state = checkpoint_file.training_state(path, metadata)
-        last = state["history"][-1] if state["history"] else {}
-        rows.append(("training", f"{'finished' if state['finished'] else 'unfinished'} after step {state['step']:,}"))
-        rows += [(f"  {key}", value) for key, value in state["config"].items()]
-        rows += [("last epoch", last["epoch"])] if last else []
-        rows += [(f"  {key}", f"{last[key]:.4f}") for key in ("train_loss", "val_loss", "val_accuracy") if key in last]
+        try:
+            last = state["history"][-1] if state["history"] else {}
+            rows.append(
+                ("training", f"{'finished' if state['finished'] else 'unfinished'} after step {state['step']:,}")
+            )
+            rows += [(f"  {key}", value) for key, value in state["config"].items()]
+            rows += [("last epoch", last["epoch"])] if last else []
+            rows += [
+                (f"  {key}", f"{last[key]:.4f}") for key in ("train_loss", "val_loss", "val_accuracy") if key in last
+            ]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path}: what it says of its training is damaged ({error})") from error
     return rows
 
 

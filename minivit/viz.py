@@ -98,7 +98,7 @@ def predictions(
     mistakes = int(wrong.sum())
     heading = title or "Mistakes first"
     heading += f": {mistakes:,} of {n:,} wrong ({100 * mistakes / n:.1f} %)"
-    sheet = _Sheet(rows, columns, images.shape[1:3], tile=1.3, gap=0.18, above=0.26, below=0.26, heading=heading)
+    sheet = _Sheet(rows, columns, images.shape[1:3], tile=1.5, gap=0.18, above=0.26, below=0.26, heading=heading)
     for k, i in enumerate(order):
         ax = sheet.axes(*divmod(k, columns))
         _picture(ax, images[i])

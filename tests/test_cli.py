@@ -318,6 +318,23 @@ def refused_resume(capsys, file):
     return refused(capsys, "train", "--out", "copied", "--resume")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "[]"}, {"data": '{"name": 3}'}, {"data": "{"}, {"config": "[]"}, {"config": '{"dim": "wide"}'},
+        {"model": "Vit"}, {"training": "3"}, {"training": "{"}, {"training": '{"history": [{}]}'},
+        {"data": '{"name": "digits", "class_names": [1], "mean": [0.5], "std": [0.5]}'},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_checkpoint_with_damaged_words(capsys, run, change):
+    tensors, metadata = safetensors.read(run / "checkpoint.safetensors")
+    safetensors.write("broken.safetensors", tensors, metadata | change)
+    assert "broken.safetensors" in refused(capsys, "info", "broken.safetensors")
+    if "training" not in change:
+        assert "broken.safetensors" in refused(capsys, "predict", "broken.safetensors", "digits:0")
+
+
 def test_look_draws_a_picture(capsys, run, pictures):
     code, out, _ = call(capsys, "look", run, "rgb.jpg")
     assert code == 0 and "look-rgb.png" in out
