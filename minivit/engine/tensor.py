@@ -158,7 +158,11 @@ class Tensor:
         return f"Tensor({name}{self.shape} {self.dtype} on {self.backend}{made}{grad}\n  {values})"
 
     def __getattr__(self, name: str):  # only called when nothing was found
-        raise AttributeError(f"a Tensor has no attribute {name!r}{did_you_mean(name, dir(Tensor))}")
+        home = {"minivit.engine.ops": "mv.ops", "minivit.engine.fused": "mv.fused"}.get(
+            getattr(registry.get(name), "__module__", "")
+        )
+        hint = f"; it is a function: {home}.{name}(tensor)" if home else did_you_mean(name, dir(Tensor))
+        raise AttributeError(f"a Tensor has no attribute {name!r}{hint}")
 
 
 def as_array(data: Any, dtype: Any = None) -> Array:
