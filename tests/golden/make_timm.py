@@ -6,7 +6,8 @@ Run from the repository's root with a Python that has torch, timm and safetensor
 
 Each family of timm_families.json gets two files: its random weights, written by the safetensors library, and what timm
 computes with them. timm_names.json lists the names and shapes of timm's own models. written_by_safetensors.safetensors
-holds one tensor of each kind. The seeds are fixed; torch's version and the machine may change the last digits.
+holds one tensor of each kind. The seeds are fixed; torch's version and the machine may change the last digits, and
+the order of the metadata in the last file is left to chance by the library that writes it.
 """
 
 import json
