@@ -1,4 +1,5 @@
 # Thin: each target sets up .venv, then calls Python. Without make, see README for the same commands.
+# More arguments go into ARGS: make train ARGS="--data fashion-mnist"
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,10 +7,10 @@ BIN    := $(VENV)/bin
 .PHONY: train test lint loc bench clean
 
 train: $(VENV)/ready
-	$(BIN)/python -m minivit train
+	$(BIN)/python -m minivit train --overwrite $(ARGS)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -113,7 +113,9 @@ def check_labels(labels: Any, shape: tuple[int, ...], like: Tensor) -> Any:
         )
     if labels.ndim == 1:
         if labels.dtype.kind not in "iu":
-            raise DTypeError(f"cross_entropy: class indices must be integers, got {labels.dtype}")
+            raise DTypeError(
+                f"cross_entropy: class indices must be integers: labels.astype('int64'); got {labels.dtype}"
+            )
         # On the GPU the check would stop the queue at every step; there the labels are checked before they travel.
         if (
             backends.backend_of(labels).name == "numpy"

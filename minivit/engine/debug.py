@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minivit.engine import backend as backends
-from minivit.engine.errors import ConfigError, NonFiniteError
+from minivit.engine.errors import ConfigError, NonFiniteError, described
 from minivit.engine.tensor import Node, Tensor, module_path, raw, topological_order, watchers
 
 PACKAGE = str(Path(__file__).resolve().parent.parent)
@@ -22,9 +22,11 @@ class _Anomaly:
     def forward(self, name, operands, compute):
         value, vjp = compute()
         if not _finite(value):
-            given = [i for i, x in enumerate(operands) if not _finite(x)]
-            cause = f"operand {given[0]} already held it" if given else "all its operands were finite"
-            raise NonFiniteError(f"{name} made the first {_kind(value)}, {_place()}: {cause}")
+            for i, x in enumerate(operands):
+                if not _finite(x):
+                    given = f"{_kind(x)} in operand {i}, {described(x, module_path.get())}"
+                    raise NonFiniteError(f"{name} was given {given}, {_place()}")
+            raise NonFiniteError(f"{name} made the first {_kind(value)}, {_place()}: all its operands were finite")
         return value, vjp
 
     def recorded(self, node):
@@ -59,7 +61,9 @@ def _finite(x: Any) -> bool:
 
 
 def _kind(x: Any) -> str:
-    return "NaN" if bool(backends.backend_of(x).isnan(x).any()) else "infinity"
+    x = raw(x)
+    xp = backends.backend_of(x) if backends.is_array(x) else np
+    return "NaN" if bool(xp.isnan(x).any()) else "infinity"
 
 
 def _place() -> str:

@@ -83,36 +83,36 @@ def wrong_call(name: str, parameters: dict, operands: tuple, static: dict) -> st
     """What is wrong with the arguments of an operation; empty where nothing is."""
     shown = [p for p in parameters.values() if p.name not in ("xp", "needs")]
     settings = [p.name for p in shown if p.kind is p.KEYWORD_ONLY]
-    named = ", ".join(f"{s}=…" for s in settings) or "none"
+    named = f"given by name: {', '.join(f'{s}=…' for s in settings)}" if settings else "not there: it has none"
     for k in static:
         if k not in settings and k != "needs":
-            return f"{name} has no setting {k!r} (it has: {named}){did_you_mean(k, settings)}"
+            return f"{name} has no setting {k!r}; settings are {named}{did_you_mean(k, settings)}"
     wanted = [p for p in shown if p.kind is p.POSITIONAL_OR_KEYWORD]
     if len(operands) > len(wanted) and not any(p.kind is p.VAR_POSITIONAL for p in shown):
         tensors = "1 tensor" if len(wanted) == 1 else f"{len(wanted)} tensors"
-        return f"{name} takes {tensors}, got {len(operands)} operands; settings are given by name: {named}"
+        return f"{name} takes {tensors}, got {len(operands)} operands; settings are {named}"
     return ""
 
 
 def explain(name: str, error: Exception, operands: tuple, path: tuple[str, ...], static: dict) -> str:
     """The text of a `ShapeError`: the operation, each operand's shape and name, the module, and a likely cause."""
-    shown = [_described(x, path) for x in operands]
+    shown = [described(x, path) for x in operands]
     done = (
         f"cannot combine {' and '.join(shown)}"
         if len(shown) > 1
         else f"cannot be done to {', '.join(shown) or 'nothing'}"
     )
-    settings = [f"{k}={_described(v)}" for k, v in static.items() if _decides_shape(k, v)]
+    settings = [f"{k}={described(v)}" for k, v in static.items() if _decides_shape(k, v)]
     given = f" with {', '.join(settings)}" if settings else ""
     where = f", in module {'.'.join(path)!r}" if path else ""
     return f"{name}: {done}{given}{where}: {hint(name, operands, static) or error}"
 
 
-def _described(x: Any, path: tuple[str, ...] = ()) -> str:
+def described(x: Any, path: tuple[str, ...] = ()) -> str:
     """An array by its shape, a parameter by its dotted name besides, anything else as it is written."""
     shape = getattr(x, "shape", None)
     if isinstance(x, tuple):
-        return f"({', '.join(map(_described, x))}{',' * (len(x) == 1)})"
+        return f"({', '.join(map(described, x))}{',' * (len(x) == 1)})"
     if isinstance(x, slice):
         return ":".join("" if n is None else str(n) for n in (x.start, x.stop, x.step)[: 2 + (x.step is not None)])
     if shape is None:
@@ -131,14 +131,19 @@ def hint(name: str, operands: tuple, static: dict) -> str:
     if name in ("matmul", "linear") and len(shapes) >= 2 and min(len(shapes[0]), len(shapes[1])) >= 1:
         inner, outer = shapes[0][-1], shapes[1][-2] if len(shapes[1]) > 1 else shapes[1][0]
         if inner != outer:
+            left, right = ("x", "the weight") if name == "linear" else ("the first", "the second")
             return (
-                f"the last axis of the first ({inner}) must equal the rows of the second ({outer}); "
+                f"the last axis of {left} ({inner}) must equal the rows of {right} ({outer}); "
                 "weights are (in, out), so a transposed weight or a wrong width is likely"
             )
         if len(shapes) == 3:
             return f"the bias {shapes[2]} must be as long as the weight has columns ({shapes[1][-1]})"
         if name == "matmul":
             return f"the leading axes {shapes[0][:-2]} and {shapes[1][:-2]} must be equal or 1"
+    if name == "matmul":
+        return "both must have an axis to multiply along; to multiply by a number, write *"
+    if name == "broadcast_to":
+        return "only axes of length 1 can be repeated, and new axes come in front"
     if name == "reshape" and len(shapes) == 1:
         n = math.prod(shapes[0])
         return f"its lengths must multiply to the {n} values there are; one of them may be -1, and is then worked out"
@@ -149,12 +154,14 @@ def hint(name: str, operands: tuple, static: dict) -> str:
         if wrong:
             pairs = ", ".join(f"axis {i}: {padded[0][i]} against {padded[1][i]}" for i in wrong)
             return f"they broadcast only where lengths are equal or 1 ({pairs}); a keepdims=True or a reshape may be missing"
+    if name == "where" and hasattr(static["condition"], "shape"):
+        return f"the condition {tuple(static['condition'].shape)} must broadcast with both"
     if name == "layer_norm" and len(shapes) == 3:
         return f"weight and bias must be as long as the last axis of x ({(1, *shapes[0])[-1]})"
     if name in ("concatenate", "stack"):
         if not shapes:
             return "at least one tensor is needed"
         if not -len(shapes[0]) <= static.get("axis", 0) < len(shapes[0]) + (name == "stack"):
-            return ""
+            return f"axis {static['axis']} does not exist in tensors of {len(shapes[0])} axes"
         return "the shapes must agree" + (" except along the joined axis" if name == "concatenate" else "")
     return ""

@@ -304,7 +304,7 @@ def pad(xp, x, *, widths):
     """Zeros around: `widths` has a pair (before, after) for each axis."""
     widths = [tuple(w) for w in widths]
     if len(widths) != x.ndim:
-        raise ShapeError(f"pad: {len(widths)} pairs of widths for {x.ndim} axes {x.shape}")
+        raise ShapeError(f"pad: widths must be {x.ndim} pairs, one for each axis of {x.shape}; got {len(widths)}")
     inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape, strict=True))
     return xp.pad(x, widths), lambda g: (g[inside],)
 
@@ -353,7 +353,7 @@ def _index(x: Tensor, index: Any) -> Any:
     dtype = getattr(index, "dtype", None)
     if isinstance(index, (float, str)) or (dtype is not None and dtype.kind not in "iub"):
         raise DTypeError(
-            f"getitem: the index holds {dtype or type(index).__name__}; an index holds integers or booleans"
+            f"getitem: the index holds {dtype or type(index).__name__}; an index holds integers (.astype('int64')) or booleans"
         )
     return index
 
@@ -448,7 +448,9 @@ def _unpadded(g, margins, shape):
 @op
 def _conv2d(xp, x, w, *, stride, padding, needs):
     if x.ndim != 4 or w.ndim != 4 or x.shape[-1] != w.shape[2]:
-        raise ShapeError(f"conv2d: images {x.shape} and kernel {w.shape} do not fit: (B, H, W, C) and (kh, kw, C, K)")
+        raise ShapeError(
+            f"conv2d: images {x.shape} and kernel {w.shape} must be (B, H, W, C) and (kh, kw, C, K), of one C"
+        )
     kh, kw, c_in, c_out = w.shape
     size, margins = (kh, kw), padding
     padded = _padded(xp, x, margins)

@@ -225,7 +225,7 @@ class _Run:
             initial=self._images_seen(),
             unit="img",
             unit_scale=True,
-            disable=not progress,
+            disable=None if progress else True,  # None: only where standard error is a terminal
             dynamic_ncols=True,
             file=sys.stderr,
         )

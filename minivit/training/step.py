@@ -15,6 +15,7 @@ from minivit.engine import random
 from minivit.engine.backend import Array
 from minivit.engine.errors import ConfigError, NonFiniteError, ShapeError
 from minivit.engine.fused import cross_entropy
+from minivit.engine.memory import keep_pages
 from minivit.engine.tensor import Tensor, gradients
 from minivit.nn.module import Module
 from minivit.training.optim import Optimizer, clip_global_norm
@@ -43,6 +44,7 @@ class TrainStep:
         workers: int | None = None,
         seed: int = 0,
     ):
+        keep_pages()
         on_gpu = optimizer.parameters[0].backend == "cupy"
         self.shards = (1 if on_gpu else SHARDS) if shards is None else shards
         if self.shards < 1 or accumulate < 1 or (workers is not None and workers < 1):
