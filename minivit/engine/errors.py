@@ -83,14 +83,14 @@ def wrong_call(name: str, parameters: dict, operands: tuple, static: dict) -> st
     """What is wrong with the arguments of an operation; empty where nothing is."""
     shown = [p for p in parameters.values() if p.name not in ("xp", "needs")]
     settings = [p.name for p in shown if p.kind is p.KEYWORD_ONLY]
-    named = f"given by name: {', '.join(f'{s}=…' for s in settings)}" if settings else "not there: it has none"
+    named = f"its settings, given by name, are {', '.join(f'{s}=…' for s in settings)}" if settings else "it has none"
     for k in static:
         if k not in settings and k != "needs":
-            return f"{name} has no setting {k!r}; settings are {named}{did_you_mean(k, settings)}"
+            return f"{name} has no setting {k!r}; {named}{did_you_mean(k, settings)}"
     wanted = [p for p in shown if p.kind is p.POSITIONAL_OR_KEYWORD]
     if len(operands) > len(wanted) and not any(p.kind is p.VAR_POSITIONAL for p in shown):
         tensors = "1 tensor" if len(wanted) == 1 else f"{len(wanted)} tensors"
-        return f"{name} takes {tensors}, got {len(operands)} operands; settings are {named}"
+        return f"{name} takes {tensors}, got {len(operands)} operands; {named}"
     return ""
 
 

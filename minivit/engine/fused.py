@@ -146,6 +146,43 @@ def layer_norm(xp, x, weight, bias, *, eps=1e-6):
     return y.reshape(x.shape), vjp
 
 
+@op
+def group_norm(xp, x, weight, bias, *, groups, eps=1e-5):
+    """γ x̂ + β with x̂ = (x − mean) / √(var + ε) over each image and group of channels: (B, …, C), (C,), (C,).
+
+    As in `layer_norm`, dx = (h − mean(h) − x̂ mean(h x̂)) / √(var + ε) with h = γ g.
+    """
+    b, c = x.shape[0], x.shape[-1]
+    if c % groups or weight.shape != (c,) or bias.shape != (c,):
+        raise ValueError(f"the last axis of x must divide into {groups} groups and be as long as weight and bias")
+    pixels = x.reshape(b, -1, c)
+    ones = xp.ones((1, pixels.shape[1]), x.dtype)
+
+    def group_mean(values):
+        """Over the pixels (as a product, which adds fastest) and each group's channels: (B, n, C) -> (B, 1, C)."""
+        channels = (ones @ values / pixels.shape[1]).reshape(b, groups, -1).mean(axis=2, keepdims=True)
+        return xp.broadcast_to(channels, (b, groups, c // groups)).reshape(b, 1, c)
+
+    unit = pixels - group_mean(pixels)
+    inverse = 1 / xp.sqrt(group_mean(unit * unit) + eps)
+    unit *= inverse
+    y = unit * weight
+    y += bias
+
+    def vjp(g):
+        g = g.reshape(b, -1, c)
+        along = g * unit
+        dweight, dbias = (ones @ along).sum(axis=(0, 1)), (ones @ g).sum(axis=(0, 1))
+        along *= weight
+        h = g * weight
+        h -= group_mean(h)
+        h -= unit * group_mean(along)
+        h *= inverse
+        return h.reshape(x.shape), dweight, dbias
+
+    return y.reshape(x.shape), vjp
+
+
 def _attend(xp, q, k, v, scale, out=None):
     """The core shared by both forms of attention: returns (weights, output)."""
     weights = xp.matmul(q * scale, k.swapaxes(-1, -2))  # (…, T, S); the scale on q costs d per row instead of S

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from minivit.engine import backend as backends
-from minivit.engine.errors import CheckpointError, DTypeError, did_you_mean
+from minivit.engine.errors import CheckpointError, ConfigError, DTypeError, did_you_mean
 from minivit.engine.tensor import Tensor, module_path, raw
 
 Receiver = Callable[[str, Callable[[], Tensor]], None]
@@ -46,6 +46,8 @@ class Module:
             value.name = name
         elif isinstance(value, (list, tuple)):
             for i, part in enumerate(value):
+                if isinstance(part, Parameter):
+                    raise ConfigError(f"{name}: a list of Parameters would not be learned; give each its own attribute")
                 if isinstance(part, Module):
                     part.name = f"{name}.{i}"
         object.__setattr__(self, name, value)

@@ -408,6 +408,14 @@ case(
     "layer_norm", "constant-row", lambda x, w, b: fused.layer_norm(x, w, b, eps=0.5), np.ones((2, 3)), normal(3), normal(3),
     expected=lambda x, w, b: np.broadcast_to(b, (2, 3)),
 )
+for groups in (1, 3):
+    case(
+        "group_norm", f"{groups}", lambda x, w, b, n=groups: fused.group_norm(x, w, b, groups=n, eps=0.1),
+        normal(2, 3, 4, 6), normal(6), normal(6),
+        expected=lambda x, w, b, n=groups: w * standardised(
+            x.reshape(2, 12, n, 6 // n).transpose(0, 2, 1, 3).reshape(2, n, -1), 0.1
+        ).reshape(2, n, 12, 6 // n).transpose(0, 2, 1, 3).reshape(2, 3, 4, 6) + b,
+    )
 case(
     "attention", "heads", fused.attention, normal(2, 2, 3, 4), normal(2, 2, 3, 4), normal(2, 2, 3, 4), expected=attended
 )

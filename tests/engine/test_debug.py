@@ -50,7 +50,7 @@ def test_what_was_bad_already_is_said(backend, bad):
     x = leaf(backend, [1.0, 2.0])
     nan = np.array([np.nan, 0], np.float32)
     other = {"tensor": Tensor(backend.from_host(nan)), "array": backend.from_host(nan), "number": float("nan")}[bad]
-    with mv.anomaly(), pytest.raises(NonFiniteError, match="add made the first NaN, .*: operand 1 already held it"):
+    with mv.anomaly(), pytest.raises(NonFiniteError, match=r"add was given NaN in operand 1, (\(2,\)|nan), at test"):
         x + other
 
 
@@ -106,9 +106,10 @@ def test_a_model_inside_minivit_names_the_callers_line(backend):
     with mv.anomaly(), pytest.raises(NonFiniteError) as caught:
         place = line_below()
         model(images)
-    text = str(caught.value)
-    assert text.startswith("layer_norm made the first")
-    assert f"in module blocks.0.norm2, {place}: operand 1 already held it" in text
+    assert str(caught.value) == (
+        "layer_norm was given infinity in operand 1, (4,) (parameter 'blocks.0.norm2.weight'), "
+        f"in module blocks.0.norm2, {place}"
+    )
 
 
 def test_healthy_numbers_pass_and_nothing_lingers(backend):
