@@ -39,7 +39,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-6) -> Te
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float = 1e-5) -> Tensor:
     """γ (x − mean) / √(var + ε) + β, statistics over each image and group of channels (Wu & He 2018): (B, …, C), (C,), (C,)."""
     b, c = x.shape[0], x.shape[-1]
-    grouped = x.reshape(b, -1, groups, c // groups)
+    grouped = x.reshape(b, math.prod(x.shape[1:-1]), groups, c // groups)
     centred = grouped - grouped.mean(axis=(1, 3), keepdims=True)
     unit = centred / (grouped.var(axis=(1, 3), keepdims=True) + eps).sqrt()
     return unit.reshape(*x.shape) * weight + bias

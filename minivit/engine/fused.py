@@ -153,14 +153,15 @@ def group_norm(xp, x, weight, bias, *, groups, eps=1e-5):
     As in `layer_norm`, dx = (h − mean(h) − x̂ mean(h x̂)) / √(var + ε) with h = γ g.
     """
     b, c = x.shape[0], x.shape[-1]
-    if c % groups or weight.shape != (c,) or bias.shape != (c,):
-        raise ValueError(f"the last axis of x must divide into {groups} groups and be as long as weight and bias")
-    pixels = x.reshape(b, -1, c)
-    ones = xp.ones((1, pixels.shape[1]), x.dtype)
+    if x.ndim < 2 or groups < 1 or c % groups or weight.shape != (c,) or bias.shape != (c,):
+        raise ValueError(f"x must be (B, …, C) with C a multiple of {groups} groups, weight and bias as long as C")
+    n = math.prod(x.shape[1:-1])
+    pixels = x.reshape(b, n, c)
+    ones = xp.ones((1, n), x.dtype)
 
     def group_mean(values):
         """Over the pixels (as a product, which adds fastest) and each group's channels: (B, n, C) -> (B, 1, C)."""
-        channels = (ones @ values / pixels.shape[1]).reshape(b, groups, -1).mean(axis=2, keepdims=True)
+        channels = (ones @ values / n).reshape(b, groups, c // groups).mean(axis=2, keepdims=True)
         return xp.broadcast_to(channels, (b, groups, c // groups)).reshape(b, 1, c)
 
     unit = pixels - group_mean(pixels)
@@ -170,7 +171,7 @@ def group_norm(xp, x, weight, bias, *, groups, eps=1e-5):
     y += bias
 
     def vjp(g):
-        g = g.reshape(b, -1, c)
+        g = g.reshape(b, n, c)
         along = g * unit
         dweight, dbias = (ones @ along).sum(axis=(0, 1)), (ones @ g).sum(axis=(0, 1))
         along *= weight

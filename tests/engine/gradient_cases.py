@@ -408,6 +408,10 @@ case(
     "layer_norm", "constant-row", lambda x, w, b: fused.layer_norm(x, w, b, eps=0.5), np.ones((2, 3)), normal(3), normal(3),
     expected=lambda x, w, b: np.broadcast_to(b, (2, 3)),
 )
+case(
+    "group_norm", "empty", lambda x, w, b: fused.group_norm(x, w, b, groups=2), normal(0, 3, 4), normal(4), normal(4),
+    expected=lambda x, w, b: x,
+)
 for groups in (1, 3):
     case(
         "group_norm", f"{groups}", lambda x, w, b, n=groups: fused.group_norm(x, w, b, groups=n, eps=0.1),

@@ -120,6 +120,12 @@ def test_gelu_far_out_is_relu(approximate):
     np.testing.assert_array_equal(g[FAR != 0], (weights * (FAR > 0))[FAR != 0])
 
 
+@pytest.mark.parametrize("approximate", [False, True])
+def test_gelu_is_relu_all_the_way_out(approximate):
+    x = np.concatenate([np.linspace(-1000, -7, 50_000), np.linspace(7, 1000, 50_000)]).astype(np.float32)
+    np.testing.assert_array_equal(fused.gelu(Tensor(x), approximate=approximate).numpy(), x * (x > 0))
+
+
 def test_softmax_leaves_out_minus_infinity():
     x = np.array([[0.0, -np.inf, 0.0], [-np.inf, 5.0, -np.inf]], np.float32)
     y, (g,) = value_and_gradients(fused.softmax, [x], backends.get_backend("numpy"))

@@ -117,6 +117,9 @@ MISUSES = [Misuse(*row) for row in [
      "linear: […] the bias (1,) must be as long as the weight has columns (4)"),
     ("layer norm with numbers", lambda: mv.layer_norm(t(2, 3), 1.0, 0.0), mv.ShapeError,
      "layer_norm: operand 1 is the number 1.0, where an array is needed"),
+    ("group norm of channels that do not divide", lambda: mv.fused.group_norm(t(2, 3, 5), t(5), t(5), groups=2), mv.ShapeError,
+     "group_norm: cannot combine (2, 3, 5) and (5,) and (5,) with groups=2: x must be (B, …, C) with C a multiple of 2 groups, "
+     "weight and bias as long as C"),
     ("attention of widths that differ", lambda: mv.attention(t(2, 3, 4), t(2, 3, 5), t(2, 3, 4)), mv.ShapeError,
      "attention: queries (2, 3, 4), keys (2, 3, 5) and values (2, 3, 4) do not fit: (…, T, d), (…, S, d), (…, S, e)"),
     ("heads that do not divide the width", lambda: fused.self_attention(t(2, 3, 15), num_heads=2), mv.ShapeError,
