@@ -27,7 +27,7 @@ def _linear(xp, x, weight, *bias, needs):
         g = g.reshape(-1, weight.shape[1])
         dx = (g @ weight.T).reshape(x.shape) if needs[0] else None
         dw = rows.T @ g if needs[1] else None
-        return (dx, dw, *(g.sum(axis=0) for _ in bias))
+        return (dx, dw, *(xp.ones(len(g), g.dtype) @ g for _ in bias))  # as a product, a sum takes a third of the time
 
     return y.reshape(*x.shape[:-1], weight.shape[1]), vjp
 
