@@ -20,13 +20,18 @@ lint: $(VENV)/ready
 loc: $(VENV)/ready
 	$(BIN)/python -m scripts.loc
 
-bench: $(VENV)/ready
-	$(BIN)/python -m benchmarks.cpu
+bench: $(VENV)-bench/ready
+	$(VENV)-bench/bin/python -m benchmarks.cpu --peers torch torch.compile jax gemm --variants default haswell one-core --save $(ARGS)
 
 $(VENV)/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
+$(VENV)-bench/ready: requirements-bench.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --requirement requirements-bench.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,7 +15,7 @@ from benchmarks import workloads
 class Minivit:
     """This library, used as `mv.fit` uses it."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, fresh: bool = False):
         import minivit as mv
 
         self.mv, self.model = mv, workloads.build(name)
@@ -41,14 +41,15 @@ class Torch:
 
     compiled = False
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, fresh: bool = False):
         import torch
 
         from benchmarks.torch_vit import TorchViT, load
 
         self.torch = torch
         model = TorchViT(**workloads.WORKLOADS[name]["model"])
-        load(model, workloads.build(name))
+        if not fresh:  # minivit is imported for its weights alone
+            load(model, workloads.build(name))
         images, labels = workloads.batch(name)
         self.images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
         self.labels = torch.from_numpy(labels)
@@ -79,12 +80,63 @@ class TorchCompiled(Torch):
     compiled = True
 
 
-RUNNERS = {"minivit": Minivit, "torch": Torch, "torch.compile": TorchCompiled}
+class Jax:
+    """JAX: the whole training step jitted."""
+
+    def __init__(self, name: str, fresh: bool = False):
+        import jax
+
+        from benchmarks import jax_vit
+
+        self.jax = jax
+        config = workloads.WORKLOADS[name]["model"]
+        sizes = {k: config[k] for k in ("patch_size", "depth", "num_heads")}
+        self.parameters = {n: jax.numpy.asarray(a) for n, a in workloads.build(name).state_dict().items()}
+        self.m, self.v = ({n: 0 * a for n, a in self.parameters.items()} for _ in range(2))
+        self.t = 0
+        self.images, self.labels = (jax.numpy.asarray(a) for a in workloads.batch(name))
+        self.step = jax_vit.make_step(**sizes, lr=workloads.LEARNING_RATE, decay=workloads.DECAY)
+        self.forward = jax.jit(lambda p, x: jax_vit.forward(p, x, **sizes))
+
+    def train(self) -> float:
+        self.t += 1
+        arguments = self.parameters, self.m, self.v, float(self.t), self.images, self.labels
+        loss, self.parameters, self.m, self.v = self.step(*arguments)
+        self.jax.block_until_ready(self.parameters)
+        return float(loss)
+
+    def infer(self) -> None:
+        self.jax.block_until_ready(self.forward(self.parameters, self.images))
+
+    def mode(self, training: bool) -> None:
+        pass
 
 
-def serve(library: str, name: str) -> None:
-    """Answer commands, one JSON object a line, until standard input ends."""
-    runner = RUNNERS[library](name)
+class GemmBound:
+    """No library at all: the step's own matrix products, alone, shared between workers as minivit shares them."""
+
+    def __init__(self, name: str, fresh: bool = False):
+        from benchmarks.gemm_bound import products
+
+        self.train_products, self.infer_products = (products(name, training) for training in (True, False))
+
+    def train(self) -> float:
+        self.train_products()
+        return float("nan")
+
+    def infer(self) -> None:
+        self.infer_products()
+
+    def mode(self, training: bool) -> None:
+        pass
+
+
+RUNNERS = {"minivit": Minivit, "torch": Torch, "torch.compile": TorchCompiled, "jax": Jax, "gemm": GemmBound}
+
+
+def serve(library: str, name: str, fresh: bool) -> None:
+    """Answer commands, one JSON object a line, until standard input ends. `fresh`: with the library's own weights."""
+    runner = RUNNERS[library](name, fresh)
     answer({"ready": True})
     for line in sys.stdin:
         command = json.loads(line)
@@ -103,4 +155,4 @@ def answer(message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2])
+    serve(sys.argv[1], sys.argv[2], sys.argv[3:] == ["fresh"])

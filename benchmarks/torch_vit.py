@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-from minivit.interop.saved import to_file
-
 
 class Attention(nn.Module):
     def __init__(self, dim: int, heads: int):
@@ -67,4 +65,6 @@ class TorchViT(nn.Module):
 
 def load(model: TorchViT, ours) -> None:
     """The weights of a minivit model, by name, all of them."""
+    from minivit.interop.saved import to_file
+
     model.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in to_file(ours).items()}, strict=True)

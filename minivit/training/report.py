@@ -1,7 +1,6 @@
 """What a finished run is remembered by: its accuracies, and everything that says how they came about."""
 
 import dataclasses
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import minivit
 from minivit.data.dataset import Dataset
 from minivit.nn.module import Module
 from minivit.training.loop import FitResult, evaluate
+from minivit.training.step import cores
 
 
 def report(model: Module, data: Dataset, run: FitResult) -> dict[str, Any]:
@@ -75,5 +75,4 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         lines = cpuinfo.read_text(errors="replace").splitlines()
         processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"system": f"{platform.system()} {platform.machine()}", "processor": processor, "cores": cores}
+    return {"system": f"{platform.system()} {platform.machine()}", "processor": processor, "cores": cores()}

@@ -51,7 +51,7 @@ class TrainStep:
             raise ConfigError(f"shards {self.shards}, accumulate {accumulate} and workers {workers} must be at least 1")
         self.model, self.optimizer, self.loss_fn, self.clip, self.seed = model, optimizer, loss_fn, clip, seed
         self.accumulate = accumulate
-        self.workers = min(self.shards, os.cpu_count() or 1) if workers is None else workers
+        self.workers = min(self.shards, cores()) if workers is None else workers
         self.norm: float | None = None  # of the last step's gradients, before clipping
         self._pool: ThreadPoolExecutor | None = None
         self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
@@ -109,6 +109,11 @@ class TrainStep:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
+
+
+def cores() -> int:
+    """How many processor cores this program may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _add(a: Array | None, b: Array | None) -> Array | None:

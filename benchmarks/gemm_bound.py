@@ -1,0 +1,89 @@
+"""The floor under any step: its matrix products alone, with the shapes and layouts that minivit gives to BLAS."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import threadpoolctl
+
+from benchmarks.workloads import WORKLOADS
+from minivit.training.step import SHARDS, cores
+
+
+def products(name: str, training: bool) -> Callable[[], None]:
+    """A function that computes every product of one step (forward, and backward if `training`) of a workload once."""
+    spec = WORKLOADS[name]
+    workers = min(SHARDS, cores())
+    if not training:
+        parts, threads = (
+            [_part(spec["model"], spec["batch"], False)],
+            None,
+        )  # inference is one call, BLAS has all threads
+    else:
+        parts, threads = [_part(spec["model"], spec["batch"] // SHARDS, True) for _ in range(SHARDS)], 1
+    pool = ThreadPoolExecutor(workers)
+    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+    def run() -> None:
+        with blas.limit(limits=threads):
+            for done in [pool.submit(part) for part in parts]:
+                done.result()
+
+    return run
+
+
+def _part(config: dict, batch: int, training: bool) -> Callable[[], None]:
+    dim, heads, classes = config["dim"], config["num_heads"], config["num_classes"]
+    tokens = (config["image_size"] // config["patch_size"]) ** 2 + 1
+    pixels = config["patch_size"] ** 2 * config["in_channels"]
+    hidden = int(dim * config["mlp_ratio"])
+    rng = np.random.default_rng(0)
+
+    def array(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, np.float32)
+
+    def linear(rows: int, inside: int, outside: int, first: bool = False) -> Callable[[], None]:
+        x, w, g = array(rows, inside), array(inside, outside), array(rows, outside)
+        y, dx, dw = array(rows, outside), array(rows, inside), array(inside, outside)
+
+        def run() -> None:
+            np.matmul(x, w, out=y)
+            if training:
+                np.matmul(x.T, g, out=dw)
+                if not first:
+                    np.matmul(g, w.T, out=dx)
+
+        return run
+
+    def attention() -> Callable[[], None]:
+        def views(packed: np.ndarray, n: int) -> np.ndarray:
+            return packed.reshape(batch, tokens, n, heads, dim // heads).transpose(2, 0, 3, 1, 4)
+
+        (q, k, v), (dq, dk, dv) = views(array(batch, tokens, 3 * dim), 3), views(array(batch, tokens, 3 * dim), 3)
+        (y,), (g,) = views(array(batch, tokens, dim), 1), views(array(batch, tokens, dim), 1)
+        a, da = array(batch, heads, tokens, tokens), array(batch, heads, tokens, tokens)
+
+        def run() -> None:
+            np.matmul(q, k.swapaxes(-1, -2), out=a)
+            np.matmul(a, v, out=y)
+            if training:
+                np.matmul(a.swapaxes(-1, -2), g, out=dv)
+                np.matmul(g, v.swapaxes(-1, -2), out=da)
+                np.matmul(da, k, out=dq)
+                np.matmul(da.swapaxes(-1, -2), q, out=dk)
+
+        return run
+
+    rows = batch * tokens
+    block = [linear(rows, dim, 3 * dim), attention(), linear(rows, dim, dim), linear(rows, dim, hidden)]
+    block.append(linear(rows, hidden, dim))
+    embed, head = linear(batch * (tokens - 1), pixels, dim, first=True), linear(batch, dim, classes)
+
+    def run() -> None:
+        embed()
+        for _ in range(config["depth"]):
+            for product in block:
+                product()
+        head()
+
+    return run
