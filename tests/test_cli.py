@@ -106,7 +106,8 @@ def test_train_prints_the_test_accuracy_and_what_to_do_next(capsys):
     assert "minivit look 'a folder' digits:0" in out
 
 
-def test_train_shows_progress_unless_quiet(capsys):
+def test_train_shows_progress_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     code, _, err = call(capsys, "train", "--model", "linear", "--epochs", "1", "--out", "r")
     assert code == 0 and "loss=" in err and "img/s" in err
 
@@ -492,7 +493,7 @@ def test_what_is_wrong_is_said_in_one_line(capsys, run, cnn, argv, culprit, advi
 
 CONFLICTS = [
     (["--epochs", "5"], "epochs=2"),
-    (["--lr", "1"], "lr=0.002"),
+    (["--lr", "1"], "lr=0.003"),
     (["--seed", "1"], "seed=0"),
     (["--dim", "32"], "dim=16"),
     (["--model", "cnn"], "model=ViT"),

@@ -25,7 +25,9 @@ class Parameter(Tensor):
     __slots__ = ("layout",)
 
     def __init__(self, data: Any, layout: Any = None, requires_grad: bool = True):
-        super().__init__(backends.default_backend().from_host(data), requires_grad=requires_grad)
+        if isinstance(data, np.ndarray):
+            data = backends.default_backend().from_host(data)
+        super().__init__(data, requires_grad=requires_grad)
         self.layout = layout
 
 

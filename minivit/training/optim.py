@@ -9,7 +9,7 @@ import numpy as np
 from minivit.engine import backend as backends
 from minivit.engine.backend import Array
 from minivit.engine.errors import CheckpointError, ConfigError, ShapeError
-from minivit.nn.module import Parameter
+from minivit.nn.module import Module, Parameter
 
 
 class Optimizer:
@@ -18,6 +18,8 @@ class Optimizer:
     slots: tuple[str, ...] = ()  # the running averages kept for each parameter
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float):
+        if isinstance(parameters, Module):
+            raise ConfigError("the optimiser takes parameters, not a module: write model.parameters()")
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the optimiser has no parameters to learn; pass model.parameters()")

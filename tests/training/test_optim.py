@@ -78,6 +78,7 @@ def test_state_goes_out_and_comes_back(rng):
 @pytest.mark.parametrize(
     ("make", "text"),
     [
+        (lambda p: mv.optim.AdamW(mv.nn.Linear(2, 2)), r"write model.parameters\(\)"),
         (lambda p: mv.optim.AdamW([], lr=0.1), "no parameters to learn"),
         (lambda p: mv.optim.AdamW([p], lr=-1), "must not be negative"),
         (lambda p: mv.optim.AdamW([p], betas=(0.9, 1.0)), r"betas \(0.9, 1.0\) must lie in"),
