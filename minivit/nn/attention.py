@@ -35,25 +35,36 @@ class Attention(Module):
         self.proj = Linear(dim, dim)
         self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
-        qkv = self.qkv(x)  # (B, T, D) -> (B, T, 3D)
-        if self.q_norm is None and rotation is None:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, first_only: bool = False) -> Tensor:
+        """`first_only` asks for the first token alone, which still looks at all of them: (B, T, D) -> (B, 1, D)."""
+        if first_only:
+            q, k, v = self._heads(*self._project_first(x), rotation)
+            y = merge_heads(fused.attention(q, k, v))
+        elif self.q_norm is None and rotation is None:
+            qkv = self.qkv(x)  # (B, T, D) -> (B, T, 3D)
             y = fused.self_attention(qkv, num_heads=self.num_heads)
-            tap("attention", lambda: self._weights(*self._heads(qkv, None)[:2]))
+            tap("attention", lambda: self._weights(*self._heads(*ops.split(qkv, 3, axis=-1), None)[:2]))
         else:
-            q, k, v = self._heads(qkv, rotation)
+            q, k, v = self._heads(*ops.split(self.qkv(x), 3, axis=-1), rotation)
             y = merge_heads(fused.attention(q, k, v))
             tap("attention", lambda: self._weights(q, k))
         return self.drop(self.proj(y))
 
-    def _heads(self, qkv: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, 3D) -> three of (B, heads, T, d), normalised and turned."""
-        q, k, v = (split_heads(part, self.num_heads) for part in ops.split(qkv, 3, axis=-1))
+    def _heads(self, q: Tensor, k: Tensor, v: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Three of (B, T, D) -> three of (B, heads, T, d), q and k normalised and turned (a lone first token is not)."""
+        q, k, v = (split_heads(part, self.num_heads) for part in (q, k, v))
         if self.q_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
-            q, k = rotate(q, *rotation), rotate(k, *rotation)
+            q, k = (q if q.shape[2] < k.shape[2] else rotate(q, *rotation)), rotate(k, *rotation)
         return q, k, v
+
+    def _project_first(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first token's query, everyone's keys and values: (B, T, D) -> (B, 1, D), (B, T, D), (B, T, D)."""
+        width, weight, bias = x.shape[-1], self.qkv.weight, self.qkv.bias
+        q = fused.linear(x[:, :1], weight[:, :width], None if bias is None else bias[:width])
+        rest = fused.linear(x, weight[:, width:], None if bias is None else bias[width:])
+        return q, *ops.split(rest, 2, axis=-1)
 
     @staticmethod
     def _weights(q: Tensor, k: Tensor) -> Tensor:

@@ -34,9 +34,11 @@ class Block(Module):
         self.ls2 = LayerScale(dim, layer_scale) if layer_scale is not None else None
         self.drop_path1, self.drop_path2 = DropPath(drop_path), DropPath(drop_path)  # two names, for the taps
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, first_only: bool = False) -> Tensor:
+        """`first_only`: compute what comes out at the first token alone, (B, T, D) -> (B, 1, D)."""
         tap("input", lambda: x)
-        y = self.attn(self.norm1(x), rotation)
+        y = self.attn(self.norm1(x), rotation, first_only)
+        x = x[:, :1] if first_only else x
         x = x + self.drop_path1(y if self.ls1 is None else self.ls1(y))
         y = self.mlp(self.norm2(x))
         return x + self.drop_path2(y if self.ls2 is None else self.ls2(y))

@@ -138,7 +138,7 @@ class Module:
         """A plain array as a Tensor of the model's dtype and backend; a Tensor as it is. Raises `DTypeError` for integers."""
         if isinstance(x, Tensor):
             return x
-        like = next(iter(self.parameters())).data
+        like = next(self.named_parameters())[1].data
         x = np.asarray(x) if not backends.is_array(x) else x
         if x.dtype.kind != "f":
             raise DTypeError(
@@ -216,6 +216,11 @@ def tapped(receive: Receiver) -> Iterator[None]:
         yield
     finally:
         _receiver.reset(token)
+
+
+def listening() -> bool:
+    """Whether anyone wants to look inside, so that nothing may be left out."""
+    return _receiver.get() is not None
 
 
 def tap(name: str, make: Callable[[], Tensor]) -> None:

@@ -206,3 +206,49 @@ def test_baselines_over_backends(backend, rng, kind):
     found, expected = train(backend.name), train("numpy")
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=0, atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"registers": 2},
+        {"rope": True, "qk_norm": True},
+        {"layer_scale": 0.5, "qkv_bias": False},
+        {"depth": 1},
+        {"depth": 0},
+    ],
+    ids=str,
+)
+def test_the_last_block_for_the_class_token_alone_is_exact(options):
+    """Looking inside computes every token of the last block, otherwise only the class token: the same logits and gradients."""
+    sizes = {
+        "image_size": 8,
+        "patch_size": 4,
+        "in_channels": 1,
+        "num_classes": 3,
+        "dim": 16,
+        "depth": 2,
+        "num_heads": 2,
+    }
+    model = mv.ViT(**(sizes | options)).astype("float64")
+    rng = np.random.default_rng(0)
+    for p in model.parameters():
+        p.data[...] = 0.3 * rng.standard_normal(p.shape)
+    images, labels = rng.standard_normal((3, 8, 8, 1)), np.array([0, 1, 2])
+
+    def run():
+        model.zero_grad()
+        logits = model(images)
+        mv.cross_entropy(logits, labels).backward()
+        return logits.numpy(), [p.grad for p in model.parameters()]
+
+    short = run()
+    with mv.nn.tapped(lambda name, make: None):
+        whole = run()
+    np.testing.assert_allclose(short[0], whole[0], rtol=1e-12)
+    for name, a, b in zip(dict(model.named_parameters()), short[1], whole[1], strict=True):
+        if a is None:
+            np.testing.assert_array_equal(b, 0, err_msg=name)
+        else:
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12, err_msg=name)
