@@ -55,13 +55,14 @@ def _part(config: dict, batch: int, training: bool) -> Callable[[], None]:
 
         return run
 
-    def attention() -> Callable[[], None]:
+    def attention(asking: int) -> Callable[[], None]:
         def views(packed: np.ndarray, n: int) -> np.ndarray:
             return packed.reshape(batch, tokens, n, heads, dim // heads).transpose(2, 0, 3, 1, 4)
 
         (q, k, v), (dq, dk, dv) = views(array(batch, tokens, 3 * dim), 3), views(array(batch, tokens, 3 * dim), 3)
         (y,), (g,) = views(array(batch, tokens, dim), 1), views(array(batch, tokens, dim), 1)
-        a, da = array(batch, heads, tokens, tokens), array(batch, heads, tokens, tokens)
+        q, dq, y, g = q[:, :, :asking], dq[:, :, :asking], y[:, :, :asking], g[:, :, :asking]
+        a, da = array(batch, heads, asking, tokens), array(batch, heads, asking, tokens)
 
         def run() -> None:
             np.matmul(q, k.swapaxes(-1, -2), out=a)
@@ -75,15 +76,17 @@ def _part(config: dict, batch: int, training: bool) -> Callable[[], None]:
         return run
 
     rows = batch * tokens
-    block = [linear(rows, dim, 3 * dim), attention(), linear(rows, dim, dim), linear(rows, dim, hidden)]
+    block = [linear(rows, dim, 3 * dim), attention(tokens), linear(rows, dim, dim), linear(rows, dim, hidden)]
     block.append(linear(rows, hidden, dim))
+    # of the last block only the class token is computed, from everyone's keys and values
+    last = [linear(batch, dim, dim), linear(rows, dim, 2 * dim), attention(1), linear(batch, dim, dim)]
+    last += [linear(batch, dim, hidden), linear(batch, hidden, dim)]
     embed, head = linear(batch * (tokens - 1), pixels, dim, first=True), linear(batch, dim, classes)
 
     def run() -> None:
         embed()
-        for _ in range(config["depth"]):
-            for product in block:
-                product()
+        for product in block * (config["depth"] - 1) + last:
+            product()
         head()
 
     return run

@@ -136,6 +136,11 @@ RUNNERS = {"minivit": Minivit, "torch": Torch, "torch.compile": TorchCompiled, "
 
 def serve(library: str, name: str, fresh: bool) -> None:
     """Answer commands, one JSON object a line, until standard input ends. `fresh`: with the library's own weights."""
+    if library.startswith("without:"):
+        from benchmarks.ablation import TECHNIQUES
+
+        TECHNIQUES[library.removeprefix("without:")][1]()
+        library = "minivit"
     runner = RUNNERS[library](name, fresh)
     answer({"ready": True})
     for line in sys.stdin:
