@@ -1,6 +1,7 @@
 """The command line: `minivit train | eval | predict | look | info | data`. It parses, calls the library and prints."""
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -153,6 +154,7 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own options")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--profile", action="store_true", help="print where the time went, operation by operation")
     parser.add_argument("--backend", metavar="NAME", help="numpy, or cupy on a GPU")
     parser.add_argument(
         "--dtype", type=_one_of("float32", "float64"), metavar="TYPE", help="float32 (default) or float64"
@@ -186,10 +188,14 @@ def _train(args: argparse.Namespace) -> int:
         f"{dataset.name}: {len(dataset.train):,} training images · {name}, {model.num_parameters():,} parameters · {folder}"
     )
     sys.stdout.flush()
-    with np.errstate(over="ignore", invalid="ignore"):  # fit itself stops, in one line, where the loss is no number
+    watching = mv.profile() if args.profile else contextlib.nullcontext()
+    # fit itself stops, in one line, where the loss is no number
+    with watching as profile, np.errstate(over="ignore", invalid="ignore"):
         result = mv.fit(
             model, dataset, out=folder, resume=args.resume, progress=not args.quiet, workers=args.workers, **options
         )
+    if profile is not None:
+        print(f"\n{profile.table()}\n")
     if result.interrupted:
         again = {"--data-dir": args.data_dir, "--backend": args.backend, "--workers": args.workers, "--out": folder}
         words = [f"{k} {shlex.quote(str(v))}" for k, v in again.items() if v is not None]

@@ -112,6 +112,16 @@ def test_train_shows_progress_on_a_terminal(capsys, monkeypatch):
     assert code == 0 and "loss=" in err and "img/s" in err
 
 
+def test_profile_prints_where_the_time_went(capsys):
+    code, out, _ = call(capsys, "train", "--epochs", 1, "--dim", 16, "--depth", 1, "--out", "r", "--quiet", "--profile")
+    assert (
+        code == 0
+        and "gelu              forward" in out
+        and "gelu              backward" in out
+        and "peak memory" in out
+    )
+
+
 def test_the_default_folder_names_data_model_and_seed(capsys):
     assert call(capsys, "train", "--model", "linear", "--epochs", 1, "--seed", 3, "--quiet")[0] == 0
     assert os.listdir("runs") == ["digits-linear-s3"]

@@ -6,7 +6,7 @@ from typing import Any
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "digits": ("vit_digits", {"epochs": 150, "lr": 3e-3, "augment": "affine"}),
     "mnist": ("vit_28", {"epochs": 10, "lr": 2e-3, "augment": "affine"}),
-    "fashion-mnist": ("vit_28", {"epochs": 12, "lr": 2e-3, "augment": "flip"}),
+    "fashion-mnist": ("vit_28", {"epochs": 10, "lr": 2e-3, "augment": "flip"}),
     "shapes": ("vit_shapes", {"epochs": 20, "lr": 1e-3, "augment": "flip"}),
     "twin": ("vit_twin", {"epochs": 10, "lr": 2e-3, "augment": "none"}),
     "cifar10": ("vit_32", {"epochs": 20, "lr": 1e-3, "augment": "flip+shift"}),
