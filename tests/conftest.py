@@ -19,6 +19,7 @@ class StandInBackend(backends.CupyBackend):
     """The CuPy code path on the stand-in of fake_cupy.py."""
 
     name = "fake_cupy"
+    kernels = None  # the stand-in cannot run CUDA; tests/engine/cuda_on_cpu.py can
 
 
 backends.register(StandInBackend(stand_in, stand_in_extensions))

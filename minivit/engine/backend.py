@@ -4,6 +4,7 @@ An operation receives its backend as `xp` and writes `xp.exp(x)` as it would wit
 the two do not share (`erf`, `scatter_add`, `row_sum`, …) are methods here.
 """
 
+import functools
 import importlib
 import os
 import sys
@@ -23,6 +24,7 @@ class Backend:
     """An array library: its own functions, plus those that NumPy and CuPy do not share."""
 
     name: str
+    kernels: ModuleType | None = None  # operations written once more for this backend alone, which `@op` prefers
 
     def __init__(self, module: ModuleType):
         self.module = module
@@ -94,6 +96,11 @@ class CupyBackend(Backend):
     def __init__(self, module: ModuleType, extensions: ModuleType):
         super().__init__(module)
         self.extensions = extensions
+
+    @functools.cached_property
+    def kernels(self) -> ModuleType:
+        """The CUDA twins; setting it to None on a backend computes without them."""
+        return importlib.import_module("minivit.engine.kernels")
 
     def erf(self, x: Array) -> Array:
         return self.extensions.scipy.special.erf(x)

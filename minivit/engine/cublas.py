@@ -42,8 +42,8 @@ def product(xp: Backend, a: Array, b: Array, out: Array | None = None, scale: fl
     library, handle = _cublas(xp)
     name = {"f": "sgemm", "d": "dgemm"}[a.dtype.char]
     operations = [library.CUBLAS_OP_T if x.transposed else library.CUBLAS_OP_N for x in (left, right)]
-    _, one = _number(scale, a.dtype.char)
-    _, zero = _number(0.0, a.dtype.char)
+    factors, one = _factors(scale, a.dtype.char)
+    zero = one + factors.itemsize
     count, strides, starts = _stacks(b, a, c)
     for start in starts:
         pointers = [x.data.ptr + offset * x.itemsize for x, offset in zip((b, a, c), start, strict=True)]
@@ -113,9 +113,9 @@ def _stacks(*arrays: Array) -> tuple[int, list[int], Iterator[tuple[int, ...]]]:
 
 
 @functools.lru_cache(maxsize=64)
-def _number(value: float, char: str) -> tuple[np.ndarray, int]:
-    """A factor where cuBLAS can read it: the array that keeps it alive, and its address."""
-    kept = np.array(value, char)
+def _factors(scale: float, char: str) -> tuple[np.ndarray, int]:
+    """`scale` and 0 where cuBLAS can read them: the array that keeps them alive, and the address of the first."""
+    kept = np.array([scale, 0.0], char)
     return kept, kept.ctypes.data
 
 

@@ -235,7 +235,7 @@ def op(function: Callable) -> Callable:
 
         def compute():
             try:
-                value, vjp = function(xp, *arrays, **static)
+                value, vjp = _run(function, xp, arrays, static)
             except (ValueError, IndexError, TypeError, AttributeError) as error:
                 clearer = misuse(error, name, parameters, operands, static, module_path.get())
                 if clearer is None:
@@ -261,6 +261,13 @@ def op(function: Callable) -> Callable:
     call.__signature__ = inspect.Signature([p for p in parameters.values() if p.name not in ("xp", "needs")])
     registry[name] = call
     return call
+
+
+def _run(function: Callable, xp: Backend, arrays: list, static: dict) -> tuple:
+    """The operation as it is written, or its CUDA twin where the backend has one that takes these operands."""
+    twin = xp.kernels.TWINS.get(function) if xp.kernels else None
+    found = NotImplemented if twin is None else twin(xp, *arrays, **static)
+    return function(xp, *arrays, **static) if found is NotImplemented else found
 
 
 def _operand(x: Any) -> Any:
