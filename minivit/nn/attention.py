@@ -61,9 +61,8 @@ class Attention(Module):
 
     def _project_first(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The first token's query, everyone's keys and values: (B, T, D) -> (B, 1, D), (B, T, D), (B, T, D)."""
-        width, weight, bias = x.shape[-1], self.qkv.weight, self.qkv.bias
-        q = fused.linear(x[:, :1], weight[:, :width], None if bias is None else bias[:width])
-        rest = fused.linear(x, weight[:, width:], None if bias is None else bias[width:])
+        width = x.shape[-1]
+        q, rest = self.qkv(x[:, :1], slice(width)), self.qkv(x, slice(width, None))
         return q, *ops.split(rest, 2, axis=-1)
 
     @staticmethod

@@ -20,8 +20,11 @@ class Linear(Module):
         self.weight = Parameter(make(in_features, out_features), layout=layout)
         self.bias = Parameter(init.zeros(out_features)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return fused.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, columns: slice | None = None) -> Tensor:
+        """`columns` asks for some of the output features only."""
+        if columns is None:
+            return fused.linear(x, self.weight, self.bias)
+        return fused.linear(x, self.weight[:, columns], None if self.bias is None else self.bias[columns])
 
 
 class LayerNorm(Module):

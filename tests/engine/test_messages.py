@@ -247,7 +247,7 @@ MISUSES = [Misuse(*row) for row in [
     ("moving the middle of a graph", lambda: (t(2) * 2).to("fake_cupy"), mv.GraphError,
      "to('fake_cupy') would cut the graph here: move its leaves instead, or detach() first"),
     ("NaN forward in anomaly mode", poisoned, mv.NonFiniteError,
-     "linear was given NaN in operand 1, (8, 24) (parameter 'blocks.0.attn.qkv.weight'), in module blocks.0.attn.qkv, "
+     "getitem was given NaN in operand 0, (8, 24) (parameter 'blocks.0.attn.qkv.weight'), in module blocks.0.attn.qkv, "
      "at test_messages.py:[…]"),
     ("infinity backward in anomaly mode", slope_of_a_root_at_zero, mv.NonFiniteError,
      "the gradient of operand 0 of sqrt is the first infinity; the forward pass made it at test_messages.py:[…]"),

@@ -135,7 +135,9 @@ def test_the_gradient_check_of_a_whole_model_can_fail(rng, monkeypatch):
     monkeypatch.setattr(gradcheck, "ELEMENTS", 0)
     model = randomised(mv.ViT(**SIZES | {"depth": 1})).astype("float64")
     forward = Linear.forward
-    monkeypatch.setattr(Linear, "forward", lambda self, x: forward(self, x) + 1e-4 * x.detach().sum())
+    monkeypatch.setattr(
+        Linear, "forward", lambda self, x, *columns: forward(self, x, *columns) + 1e-4 * x.detach().sum()
+    )
     with pytest.raises(mv.GradientError, match="WRONG"):
         gradcheck.gradcheck(lambda x: model(x), rng.random((2, 12, 12, 2)), rtol=1e-6, eps=1e-5)
 
