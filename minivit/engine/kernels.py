@@ -494,6 +494,7 @@ TABLE = r"""
 // All tensors in one launch: a warp looks up in `chunks` which stretch of which tensor is its own.
 struct Tensor { REAL* arrays[4]; Index size; Index flag; };
 struct Chunk { Index tensor; Index start; };
+static_assert(sizeof(Tensor) == 48 && sizeof(Chunk) == 16, "the tables are made of 8-byte words");
 """
 
 adamw_all = Kernel(
@@ -594,7 +595,8 @@ def adamw(
     """Twin of `AdamW.update` for all parameters in one launch, in place; False where it does not fit and nothing was done."""
     there = [i for i, g in enumerate(gradients) if g is not None]
     p, g, m, v = ([xs[i] for i in there] for xs in (parameters, gradients, m, v))
-    if not p or not _alike(p, m, v) or any(a.dtype != b.dtype for a, b in zip(p, g, strict=True)):
+    fit = all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in zip(p, g, strict=True))
+    if not fit or not _alike(p, m, v):
         return False
     g = [_packed(xp, a) for a in g]
     b1, b2 = betas

@@ -34,6 +34,8 @@ class Optimizer:
         if len(gradients) != len(self.parameters):
             raise ShapeError(f"step: {len(gradients)} gradients for {len(self.parameters)} parameters")
         self.steps += 1
+        if self.update_all(gradients):
+            return
         for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
             if g is not None:
                 self.update(p.data, g, decays(p), *(self.state[slot][i] for slot in self.slots))
@@ -41,6 +43,10 @@ class Optimizer:
     def update(self, p: Array, g: Array, decay: bool, *state: Array) -> None:
         """Change one parameter's array in place; subclasses write it."""
         raise NotImplementedError
+
+    def update_all(self, gradients: Sequence[Array | None]) -> bool:
+        """Change every parameter at once, where there is a faster way than one by one; whether that was done."""
+        return False
 
     def zero_grad(self) -> None:
         """Forget every gradient."""
@@ -122,13 +128,23 @@ class AdamW(Optimizer):
         size += self.eps
         p -= self.lr / (1 - b1**self.steps) * m / size
 
+    def update_all(self, gradients: Sequence[Array | None]) -> bool:
+        arrays, decay = [p.data for p in self.parameters], [decays(p) for p in self.parameters]
+        xp = backends.backend_of(arrays[0])
+        numbers = {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
+        return xp.kernels is not None and xp.kernels.adamw(
+            xp, arrays, gradients, self.state["m"], self.state["v"], decay, **numbers, steps=self.steps
+        )
+
 
 OPTIMIZERS: dict[str, Any] = {"adamw": AdamW, "sgd": SGD}
 
 
 def global_norm(gradients: Iterable[Array | None]) -> float:
     """√(Σ g²) over all gradients together."""
-    return math.sqrt(sum(float((g * g).sum()) for g in gradients if g is not None))
+    gradients = [g for g in gradients if g is not None]
+    norm = _in_one_launch("global_norm", gradients)
+    return math.sqrt(sum(float((g * g).sum()) for g in gradients)) if norm is None else norm
 
 
 def clip_global_norm(gradients: Sequence[Array | None], limit: float) -> tuple[list[Array | None], float]:
@@ -137,4 +153,12 @@ def clip_global_norm(gradients: Sequence[Array | None], limit: float) -> tuple[l
     factor = limit / (norm + 1e-6)
     if factor >= 1:
         return list(gradients), norm
-    return [None if g is None else g * factor for g in gradients], norm
+    there = [g for g in gradients if g is not None]
+    scaled = iter(_in_one_launch("scaled", there, factor) or [g * factor for g in there])
+    return [None if g is None else next(scaled) for g in gradients], norm
+
+
+def _in_one_launch(name: str, gradients: list[Array], *rest: float) -> Any:
+    """What the CUDA twin of a function over all gradients finds, or None where there is none that fits."""
+    xp = backends.backend_of(gradients[0]) if gradients else None
+    return getattr(xp.kernels, name)(xp, gradients, *rest) if xp is not None and xp.kernels else None
