@@ -19,9 +19,9 @@ from benchmarks.workloads import WORKLOADS
 
 
 def no_keep_pages() -> None:
-    from minivit.training import step
+    from minivit.training import workers
 
-    step.keep_pages = lambda: False
+    workers.keep_pages = lambda: False
 
 
 def one_worker() -> None:
@@ -34,10 +34,10 @@ def whole_batch_two_blas_threads() -> None:
     """One part, and BLAS left to use every core inside each product."""
     import contextlib
 
-    from minivit.training import step
+    from minivit.training import step, workers
 
     step.SHARDS = 1
-    step.threadpoolctl = type("Untouched", (), {"ThreadpoolController": lambda: _Untouched()})
+    workers.threadpoolctl = type("Untouched", (), {"ThreadpoolController": lambda: _Untouched()})
 
     class _Untouched:
         def select(self, **_: Any) -> "_Untouched":

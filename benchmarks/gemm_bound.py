@@ -1,35 +1,20 @@
 """The floor under any step: its matrix products alone, with the shapes and layouts that minivit gives to BLAS."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import threadpoolctl
 
 from benchmarks.workloads import WORKLOADS
-from minivit.training.step import SHARDS, cores
+from minivit.training.step import SHARDS
+from minivit.training.workers import Workers, cores
 
 
 def products(name: str, training: bool) -> Callable[[], None]:
     """A function that computes every product of one step (forward, and backward if `training`) of a workload once."""
     spec = WORKLOADS[name]
-    workers = min(SHARDS, cores())
-    if not training:
-        parts, threads = (
-            [_part(spec["model"], spec["batch"], False)],
-            None,
-        )  # inference is one call, BLAS has all threads
-    else:
-        parts, threads = [_part(spec["model"], spec["batch"] // SHARDS, True) for _ in range(SHARDS)], 1
-    pool = ThreadPoolExecutor(workers)
-    blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
-
-    def run() -> None:
-        with blas.limit(limits=threads):
-            for done in [pool.submit(part) for part in parts]:
-                done.result()
-
-    return run
+    parts = [_part(spec["model"], spec["batch"] // SHARDS, training) for _ in range(SHARDS)]
+    workers = Workers(min(SHARDS, cores()))
+    return lambda: workers.map(lambda part: part(), [(part,) for part in parts])
 
 
 def _part(config: dict, batch: int, training: bool) -> Callable[[], None]:

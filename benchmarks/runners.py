@@ -29,8 +29,7 @@ class Minivit:
         return self.step(self.images, self.labels)
 
     def infer(self) -> None:
-        with self.mv.no_grad():
-            self.model(self.images)
+        self.mv.infer(self.model, self.images)
 
     def mode(self, training: bool) -> None:
         self.model.train(training)

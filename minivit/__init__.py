@@ -6,7 +6,7 @@ To read it, begin at the bottom and climb; each file needs only what came before
    `composed` (the formulas), `fused` (the same, fast), `gradcheck` (the referee). Beside it `data/`.
 2. `nn/`: `module`, `layers`, `patches`, `attention`, `block`, `trace` (look inside).
 3. `models/`: `vit`, on one page. `interop/`: weights in and out.
-4. `training/`: `optim`, `schedule`, `augment`, `step`, `loop`, `checkpoint`.
+4. `training/`: `optim`, `schedule`, `augment`, `workers`, `step`, `infer`, `loop`, `checkpoint`.
 5. `viz` draws; `__main__` is the command line.
 """
 
@@ -38,7 +38,8 @@ _HOME = {  # where each public name lives; a module is imported when one of its 
     "models.presets": ("presets", "create"),
     "interop.saved": ("save", "load"),
     "training.step": ("TrainStep",),
-    "training.loop": ("fit", "evaluate"),
+    "training.loop": ("fit",),
+    "training.infer": ("infer", "predict", "evaluate"),
 }  # fmt: skip
 _NAMES = {name: home for home, names in _HOME.items() for name in names}
 _MODULES = {

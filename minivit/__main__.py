@@ -312,7 +312,7 @@ def _runs() -> list[str]:
 def _pictures(model: Any, dataset: Any, result: Any, folder: Path) -> list[str]:
     """Draw what a run learned; returns the names of the files."""
     from minivit import viz
-    from minivit.training.loop import predict
+    from minivit.training.infer import predict
 
     title = (
         f"{dataset.name}, {type(model).__name__} with {model.num_parameters():,} parameters, seed {result.config.seed}"
@@ -557,7 +557,7 @@ def _top3(model: Any, images: list) -> list[list[tuple[str, float]]]:
     """The three most likely classes of each image with their probabilities."""
     import numpy as np
 
-    from minivit.training.loop import predict
+    from minivit.training.infer import predict
 
     shares = predict(model, np.stack(images))
     names = model.meta["class_names"]
@@ -572,7 +572,7 @@ def _preparation(model: Any, invert: bool) -> str:
 
 def _attention(model: Any, images: Any) -> list:
     """The attention of every layer over images in [0, 1] or bytes: arrays (B, heads, T, T); empty where there is none."""
-    from minivit.training.loop import prepare
+    from minivit.training.infer import prepare
 
     return mv.trace(model, prepare(images, model.meta), keep="attention").attention
 

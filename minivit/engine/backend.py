@@ -137,7 +137,7 @@ def _widened(x: Array) -> Array:
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
-CACHE_BYTES = 128 * 1024  # of one operand: a few of them share a core's second-level cache
+CACHE_BYTES = 1 << 20  # of one operand; smaller blocks would stay closer, but make workers wait for each other's turn
 
 _numpy = NumpyBackend(np)
 _by_type: dict[type, Backend] = {np.ndarray: _numpy}

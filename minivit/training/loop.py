@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from minivit.data.dataset import Dataset, Split, standardise, to_float
+from minivit.data.dataset import Dataset, standardise, to_float
 from minivit.data.splits import epoch_order
 from minivit.engine import random
 from minivit.engine.errors import CheckpointError, ConfigError, did_you_mean
-from minivit.engine.fused import cross_entropy, softmax
-from minivit.engine.tensor import Tensor, no_grad
+from minivit.engine.fused import cross_entropy
 from minivit.interop.safetensors import replacing
 from minivit.nn.module import Module
 from minivit.training import augment, checkpoint
+from minivit.training.infer import evaluate
 from minivit.training.optim import OPTIMIZERS, Optimizer
 from minivit.training.schedule import warmup_cosine
 from minivit.training.step import TrainStep
@@ -366,44 +366,3 @@ def _interrupts() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def prepare(images: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray:
-    """Images (n, H, W, C), bytes or float32 in [0, 1], standardised as the model's training data were.
-
-    Raises `ConfigError` for a model that was never trained here and so has no `meta`.
-    """
-    if meta is None:
-        raise ConfigError(
-            "this model does not know how its images are standardised: train it with mv.fit, or set "
-            "model.meta = {'mean': [...], 'std': [...]}"
-        )
-    return standardise(images, meta["mean"], meta["std"])
-
-
-def logits(model: Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Logits (n, K) of images, bytes or float32 in [0, 1], in eval mode and without gradients."""
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            parts = [
-                model(model.as_input(prepare(images[i : i + batch_size], model.meta))).numpy()
-                for i in range(0, len(images), batch_size)
-            ]
-    finally:
-        model.train(training)
-    return np.concatenate(parts)
-
-
-def predict(model: Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
-    """Class probabilities (n, K) of images (n, H, W, C), bytes or float32 in [0, 1]."""
-    return softmax(Tensor(logits(model, images, batch_size))).numpy()
-
-
-def evaluate(model: Module, split: Split, batch_size: int = 256) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy over a part of a data set."""
-    scores = logits(model, split.images, batch_size)
-    with no_grad():
-        loss = cross_entropy(Tensor(scores), split.labels).item()
-    return loss, float((scores.argmax(axis=1) == split.labels).mean())

@@ -8,8 +8,9 @@ from typing import Any
 import minivit
 from minivit.data.dataset import Dataset
 from minivit.nn.module import Module
-from minivit.training.loop import FitResult, evaluate
-from minivit.training.step import cores
+from minivit.training.infer import evaluate
+from minivit.training.loop import FitResult
+from minivit.training.workers import cores
 
 
 def report(model: Module, data: Dataset, run: FitResult) -> dict[str, Any]:

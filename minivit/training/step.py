@@ -1,24 +1,20 @@
 """One training step: forward, backward, clip, update; the batch cut into shards that workers compute side by side."""
 
-import contextvars
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
 from minivit.engine import backend as backends
 from minivit.engine import random
 from minivit.engine.backend import Array
 from minivit.engine.errors import ConfigError, NonFiniteError, ShapeError
 from minivit.engine.fused import cross_entropy
-from minivit.engine.memory import keep_pages
 from minivit.engine.tensor import Tensor, gradients
 from minivit.nn.module import Module
 from minivit.training.optim import Optimizer, clip_global_norm
+from minivit.training.workers import Workers, cores
 
 SHARDS = 2  # a laptop's cores, halved where there are more: measured by benchmarks/cpu.py
 
@@ -44,7 +40,6 @@ class TrainStep:
         workers: int | None = None,
         seed: int = 0,
     ):
-        keep_pages()
         on_gpu = optimizer.parameters[0].backend == "cupy"
         self.shards = (1 if on_gpu else SHARDS) if shards is None else shards
         if self.shards < 1 or accumulate < 1 or (workers is not None and workers < 1):
@@ -53,8 +48,7 @@ class TrainStep:
         self.accumulate = accumulate
         self.workers = min(self.shards, cores()) if workers is None else workers
         self.norm: float | None = None  # of the last step's gradients, before clipping
-        self._pool: ThreadPoolExecutor | None = None
-        self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+        self._workers = Workers(self.workers)
 
     def __call__(self, images: Any, labels: Any) -> float:
         if len(images) != len(labels):
@@ -67,10 +61,9 @@ class TrainStep:
             for i, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))
         ]
         total, found = 0.0, [None] * len(self.optimizer.parameters)
-        with self._blas.limit(limits=1):
-            for loss, part in self._map(parts):  # in order, whoever was first
-                total += loss
-                found = [_add(a, b) for a, b in zip(found, part, strict=True)]
+        for loss, part in self._workers.map(self._part, parts):  # in order, whoever was first
+            total += loss
+            found = [_add(a, b) for a, b in zip(found, part, strict=True)]
         if not math.isfinite(total):
             raise NonFiniteError(
                 f"the loss is {total} at step {self.optimizer.steps}; nothing was changed. Lower the learning rate, or find "
@@ -80,14 +73,6 @@ class TrainStep:
             found, self.norm = clip_global_norm(found, self.clip)
         self.optimizer.step(found)
         return total
-
-    def _map(self, parts: list) -> Any:
-        if self.workers == 1 or len(parts) == 1:
-            return (self._part(*part) for part in parts)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="minivit")
-        # each worker sees this thread's context (anomaly mode, profiler) but its own generator and module path
-        return [f.result() for f in [self._pool.submit(contextvars.copy_context().run, self._part, *p) for p in parts]]
 
     def _part(self, number: int, images: Any, labels: Any, weight: float) -> tuple[float, list[Array | None]]:
         """Weighted loss and gradients of one part of the batch."""
@@ -100,20 +85,13 @@ class TrainStep:
 
     def close(self) -> None:
         """End the workers."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        self._workers.close()
 
     def __enter__(self) -> "TrainStep":
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.close()
-
-
-def cores() -> int:
-    """How many processor cores this program may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _add(a: Array | None, b: Array | None) -> Array | None:

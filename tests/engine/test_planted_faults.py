@@ -166,7 +166,8 @@ def healthy(names):
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_planted_fault_is_caught(fault):
+def test_planted_fault_is_caught(fault, monkeypatch):
+    monkeypatch.setattr(backends, "CACHE_BYTES", 1 << 17)  # so that the longer cases span several blocks
     assert healthy(fault.ops), "the checks complain without a fault"
     with planted(fault):
         found = complaints(fault.ops)

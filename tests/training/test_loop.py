@@ -114,7 +114,7 @@ def test_it_learns(data):
 def test_predict_gives_probabilities(data):
     net = model()
     net.meta = {"mean": data.mean, "std": data.std}
-    p = loop.predict(net, data.test.images, batch_size=7)
+    p = mv.predict(net, data.test.images, batch_size=7)
     assert p.shape == (40, 10) and net.training
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
 
