@@ -1,6 +1,7 @@
 """What every test shares: the backends to run over, and settings that make property tests repeatable."""
 
 import importlib.util
+import os
 
 import hypothesis
 import numpy as np
@@ -54,3 +55,14 @@ def _same_default_backend():
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """In CI a skip is a failure, unless its reason begins with `optional:` or names what this machine is not."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith(("optional:", "Windows", "there is a GPU")):
+            report.outcome, report.longrepr = "failed", f"skipped in CI, which nobody expected: {reason}"
+    return report
