@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -33,18 +32,12 @@ def one_worker() -> None:
 def whole_batch_two_blas_threads() -> None:
     """One part, and BLAS left to use every core inside each product."""
     import contextlib
+    import types
 
     from minivit.training import step, workers
 
     step.SHARDS = 1
-    workers.threadpoolctl = type("Untouched", (), {"ThreadpoolController": lambda: _Untouched()})
-
-    class _Untouched:
-        def select(self, **_: Any) -> "_Untouched":
-            return self
-
-        def limit(self, **_: Any) -> Any:
-            return contextlib.nullcontext()
+    workers._blas = lambda: types.SimpleNamespace(limit=lambda limits: contextlib.nullcontext())
 
 
 def composed(name: str) -> Callable[[], None]:

@@ -1,6 +1,7 @@
 """Parts of a batch side by side: threads, each with one BLAS thread, and results in order."""
 
 import contextvars
+import functools
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@functools.cache
+def _blas() -> threadpoolctl.ThreadpoolController:
+    """The BLAS libraries of this process; finding them takes milliseconds."""
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
+
+
 class Workers:
     """`map` computes `function(*part)` for each part, `count` at a time; one worker is plain and serial.
 
@@ -27,12 +34,11 @@ class Workers:
         keep_pages()
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
-        self._blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
 
     def map(self, function: Callable[..., Any], parts: Iterable[tuple]) -> list[Any]:
         """The results in the order of the parts; an exception in one of them is raised here."""
         parts = list(parts)
-        with self._blas.limit(limits=1):
+        with _blas().limit(limits=1):
             if self.count == 1 or len(parts) == 1:
                 return [function(*part) for part in parts]
             if self._pool is None:
