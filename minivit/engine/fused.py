@@ -2,6 +2,7 @@
 
 Each is held equal to its twin in `composed`, value and gradient, by the tests. They are fast because they make fewer passes over
 memory: work happens in place, and in blocks that stay in the processor's cache.
+On a GPU `@op` prefers their CUDA twins in `kernels`.
 """
 
 import math
