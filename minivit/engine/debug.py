@@ -107,19 +107,19 @@ def draw(tensor: Tensor, max_nodes: int = 200) -> Drawing:
     Raises `ConfigError` for a graph of more than `max_nodes` operations and leaves.
     """
     start = tensor.node or tensor
-    level: dict[int, int] = {}
-    items: list = []
-    for item in topological_order(start):
-        if len(items) >= max_nodes:
-            raise ConfigError(
-                f"draw: the graph has more than {max_nodes} boxes; draw a smaller part, or raise max_nodes"
-            )
-        level[id(item)] = 1 + max((level[id(p)] for p in _made_from(item)), default=-1)
-        items.append(item)
+    items = topological_order(start)
+    if len(items) > max_nodes:
+        raise ConfigError(
+            f"draw: the graph has {len(items)} boxes, more than {max_nodes}; draw a smaller part, or raise max_nodes"
+        )
+    to_go = {id(start): 0}  # how many columns before the result: each box just before the first that needs it
+    for item in reversed(items):
+        for parent in _made_from(item):
+            to_go[id(parent)] = max(to_go.get(id(parent), 0), to_go[id(item)] + 1)
     columns: dict[int, int] = {}
     place = {}
-    for item in items:
-        column = level[id(item)]
+    for item in sorted(items, key=lambda item: isinstance(item, Tensor)):  # leaves below the operations
+        column = max(to_go.values()) - to_go[id(item)]
         row = columns.get(column, 0)
         columns[column] = row + 1
         place[id(item)] = (20 + column * 170, 20 + row * 64)

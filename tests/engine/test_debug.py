@@ -181,7 +181,7 @@ def test_a_large_graph_is_refused_before_it_fills_the_screen(backend):
     y = x
     for _ in range(250):
         y = y * 2
-    with pytest.raises(ConfigError, match="more than 200 boxes; draw a smaller part, or raise max_nodes"):
+    with pytest.raises(ConfigError, match="more than 200; draw a smaller part, or raise max_nodes"):
         mv.debug.draw(y)
     assert "250 operations" in mv.debug.draw(y, max_nodes=300).alt
 
