@@ -12,7 +12,7 @@ def keep_pages() -> bool:
     """Tell the C library's allocator to reuse large blocks; False where it cannot be told (only glibc, on Linux, can).
 
     A training step makes and drops the same arrays every time. By default glibc returns them to the system at once and
-    the kernel hands out fresh, zeroed pages: one fault for every 4 KiB, 8,000 of them in a step of a digits model.
+    the kernel hands out fresh, zeroed pages: one fault for every 4 KiB, thousands in every step.
     Workers share one arena, which keeps what any of them frees.
     """
     try:
