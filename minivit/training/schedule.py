@@ -8,11 +8,6 @@ from minivit.engine.errors import ConfigError
 Schedule = Callable[[int], float]
 
 
-def constant(peak: float) -> Schedule:
-    """The same rate at every step."""
-    return lambda step: peak
-
-
 def warmup_cosine(peak: float, steps: int, warmup: float = 0.1, floor: float = 0.0) -> Schedule:
     """The rate for step 0 … steps − 1: a line from near 0 to `peak` over the first share `warmup`, a half cosine to `floor`.
 
