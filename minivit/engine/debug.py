@@ -19,7 +19,7 @@ PACKAGE = str(Path(__file__).resolve().parent.parent)
 class _Anomaly:
     """Looks at every value and every gradient as it is made."""
 
-    def forward(self, name, operands, compute):
+    def forward(self, name, operands, static, compute):
         value, vjp = compute()
         if not _finite(value):
             for i, x in enumerate(operands):

@@ -14,7 +14,7 @@ from minivit.engine.backend import Array, Backend
 from minivit.engine.errors import DeviceError, DTypeError, GraphError, ShapeError, did_you_mean, misuse
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
-watchers: ContextVar[tuple] = ContextVar("watchers", default=())  # anomaly mode, profiler: see debug.py, profile.py
+watchers: ContextVar[tuple] = ContextVar("watchers", default=())  # anomaly mode, profiler, ONNX export
 module_path: ContextVar[tuple[str, ...]] = ContextVar(
     "module_path", default=()
 )  # ("blocks", "0", "attn") while it runs
@@ -244,7 +244,7 @@ def op(function: Callable) -> Callable:
             return xp.asarray(value), vjp  # NumPy's arithmetic turns 0-d arrays into scalars
 
         for watcher in watchers.get():
-            compute = functools.partial(watcher.forward, name, operands, compute)
+            compute = functools.partial(watcher.forward, name, operands, static, compute)
         value, vjp = compute()
         kinds = {a.dtype.kind for a in arrays if backends.is_array(a)}
         if value.dtype.kind == "f" and kinds and "f" not in kinds and name != "astype":

@@ -480,7 +480,7 @@ class _Names:
     def __init__(self):
         self.seen = set()
 
-    def forward(self, name, operands, compute):
+    def forward(self, name, operands, static, compute):
         self.seen.add(name)
         return compute()
 
