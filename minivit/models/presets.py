@@ -5,12 +5,13 @@ from typing import Any
 
 from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.models.baselines import LinearClassifier, SmallCNN
+from minivit.models.hybrid import Hybrid
 from minivit.models.vit import ViT
 from minivit.nn.module import Module
 
 _SMALL = {"mlp_ratio": 2.0, "num_heads": 4, "positions": "learned_sincos", "position_base": 100.0}
 
-presets: dict[str, dict[str, Any]] = {
+presets: dict[str, dict[str, Any]] = {  # `model` is a key of MODELS; where it is not given, a ViT
     "vit_tiny_patch16_224": {"dim": 192, "depth": 12, "num_heads": 3},
     "vit_small_patch16_224": {"dim": 384, "depth": 12, "num_heads": 6},
     "vit_base_patch16_224": {"dim": 768, "depth": 12, "num_heads": 12},
@@ -26,6 +27,16 @@ presets: dict[str, dict[str, Any]] = {
     },
     "vit_28": {"image_size": 28, "patch_size": 7, "in_channels": 1, "num_classes": 10, "dim": 64, "depth": 4, **_SMALL},
     "vit_32": {"image_size": 32, "patch_size": 4, "in_channels": 3, "num_classes": 10, "dim": 96, "depth": 6, **_SMALL},
+    "hybrid_32": {
+        "model": "Hybrid",
+        "image_size": 32,
+        "patch_size": 4,
+        "in_channels": 3,
+        "num_classes": 10,
+        "dim": 96,
+        "depth": 6,
+        **_SMALL,
+    },
     "vit_shapes": {
         "image_size": 24,
         "patch_size": 4,
@@ -46,7 +57,12 @@ presets: dict[str, dict[str, Any]] = {
     },
 }
 
-MODELS: dict[str, type[Module]] = {"ViT": ViT, "LinearClassifier": LinearClassifier, "SmallCNN": SmallCNN}
+MODELS: dict[str, type[Module]] = {
+    "ViT": ViT,
+    "Hybrid": Hybrid,
+    "LinearClassifier": LinearClassifier,
+    "SmallCNN": SmallCNN,
+}
 BASELINES = {"linear": LinearClassifier, "cnn": SmallCNN}
 
 
@@ -56,7 +72,8 @@ def create(name: str, **overrides: Any) -> Module:
     Raises `ConfigError` for an unknown name or argument.
     """
     if name in presets:
-        return build("ViT", {**presets[name], **overrides})
+        sizes = {**presets[name], **overrides}
+        return build(sizes.pop("model", "ViT"), sizes)
     if name in BASELINES:
         return build(BASELINES[name].__name__, overrides)
     known = [*presets, *BASELINES]
