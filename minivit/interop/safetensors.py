@@ -9,18 +9,15 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from minivit.engine.errors import CheckpointError
+from minivit.interop.source import DTYPES, NAMES, Source, Stored, element, fits_numpy, native
 
-DTYPES = {
-    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "I32": np.int32,
-    "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
-}  # fmt: skip
-NAMES = {np.dtype(value): key for key, value in DTYPES.items() if key != "BF16"}
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -89,39 +86,32 @@ def _umask() -> int:
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays (bfloat16 widened to float32) and the metadata of a file. Raises `CheckpointError` for a damaged one."""
-    path = Path(path)
+    tensors, metadata = open_tensors(Source(path))
+    return {name: tensor.read() for name, tensor in tensors.items()}, metadata
+
+
+def open_tensors(source: Source) -> tuple[dict[str, Stored], dict[str, str]]:
+    """The tensors of a file, not yet read, and its metadata. Raises `CheckpointError` for a damaged one."""
+    path, size = source.path, source.size
+    length = int.from_bytes(source.read(0, min(8, size)), "little")
+    if size < 8 or length > min(size - 8, MAX_HEADER):
+        raise CheckpointError(f"{path}: not a safetensors file, or cut short (header of {length} bytes in {size})")
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, MAX_HEADER):
-                raise CheckpointError(
-                    f"{path}: not a safetensors file, or cut short (header of {length} bytes in {size})"
-                )
-            header = json.loads(file.read(length), object_pairs_hook=_unique)
-            metadata = _check_header(path, header, size - 8 - length)
-            tensors = {name: _read_tensor(file, entry, 8 + length) for name, entry in header.items()}
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        header = json.loads(source.read(8, length), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(f"{path}: damaged header: {error}") from error
-    return tensors, metadata
+    metadata = _check_header(path, header, size - 8 - length)
+    stored = {}
+    for name, entry in header.items():
+        shape, dtype, begin = tuple(entry["shape"]), entry["dtype"], 8 + length + entry["data_offsets"][0]
+        stored[name] = Stored(name, shape, dtype, partial(_read_tensor, source, shape, dtype, begin))
+    return stored, metadata
 
 
-def _read_tensor(file: IO[bytes], entry: dict, start: int) -> np.ndarray:
-    """One tensor, its entry already checked; `start` is where the bytes of all tensors begin."""
-    begin, end = entry["data_offsets"]
-    data = bytearray(end - begin)
-    file.seek(start + begin)
-    file.readinto(data)
-    array = np.frombuffer(data, np.dtype(DTYPES[entry["dtype"]]).newbyteorder("<"))
-    if entry["dtype"] == "BF16":  # the upper half of a float32
-        array = (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(array.dtype.newbyteorder("="), copy=False).reshape(entry["shape"])
+def _read_tensor(source: Source, shape: tuple[int, ...], dtype: str, begin: int) -> np.ndarray:
+    array = np.empty(shape, element(dtype))
+    source.fill(begin, memoryview(array.reshape(-1).view(np.uint8)))
+    return native(array, dtype)
 
 
 def _unique(pairs: list) -> dict:
@@ -154,6 +144,8 @@ def _check_header(path: Path, header: dict, available: int) -> dict[str, str]:
             raise CheckpointError(f"{path}: tensor {name!r}: damaged shape or byte range")
         if end - begin != math.prod(shape) * np.dtype(DTYPES[kind]).itemsize:
             raise CheckpointError(f"{path}: tensor {name!r}: shape {shape} of {kind} is not {end - begin} bytes")
+        if not fits_numpy(shape):
+            raise CheckpointError(f"{path}: damaged header: tensor {name!r}: no array can have the shape {shape}")
         if end > available:
             raise CheckpointError(f"{path}: cut short: tensor {name!r} ends at byte {end}, the file has {available}")
         spans.append((begin, end, name))
