@@ -6,9 +6,9 @@ the two do not share (`erf`, `scatter_add`, `row_sum`, …) are methods here.
 
 import functools
 import importlib
+import math
 import os
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -63,17 +63,26 @@ class NumpyBackend(Backend):
 
     def row_sum(self, x: Array) -> Array:
         """Sums along the last axis, kept: (..., n) -> (..., 1)."""
-        return x @ np.ones((x.shape[-1], 1), x.dtype)  # a matrix product adds several times faster than sum(axis=-1)
+        n = x.shape[-1]  # a matrix product adds several times faster than sum(axis=-1)
+        return (x.reshape(-1, n) @ np.ones(n, x.dtype)).reshape(*x.shape[:-1], 1)
+
+    def column_sum(self, x: Array) -> Array:
+        """Sums over the rows: (n, m) -> (m,)."""
+        return np.ones(len(x), x.dtype) @ x
 
     def row_dot(self, x: Array, y: Array) -> Array:
         """Dot products of rows: (..., n), (..., n) -> (..., 1); of float16 in float32, where a square may be too large."""
         return np.vecdot(_widened(x), y)[..., None]
 
-    def blocks(self, rows: int, bytes_per_row: int) -> Iterator[slice]:
-        """Slices of rows small enough that a chain of elementwise steps stays in the processor's cache."""
-        step = max(1, CACHE_BYTES // max(1, bytes_per_row))
-        for start in range(0, rows, step):
-            yield slice(start, min(start + step, rows))
+    def shift_for_exp(self, x: Array) -> Array | None:
+        """What to take off rows before exp: their largest value (..., 1), or None where exp of all of them is an ordinary number.
+
+        Two looks at the whole array are many times faster than finding the largest of each short row.
+        """
+        low, high = _EXP_RANGE.get(x.dtype.char, (0, 0))
+        if x.size and x.min() > low and x.max() < high - math.log(x.shape[-1]):
+            return None
+        return x.max(axis=-1, keepdims=True)
 
     def synchronize(self) -> None:
         """Nothing to wait for: NumPy returns when it is done."""
@@ -120,11 +129,14 @@ class CupyBackend(Backend):
     def row_sum(self, x: Array) -> Array:
         return x.sum(axis=-1, keepdims=True)
 
+    def column_sum(self, x: Array) -> Array:
+        return x.sum(axis=0)
+
     def row_dot(self, x: Array, y: Array) -> Array:
         return (_widened(x) * y).sum(axis=-1, keepdims=True)
 
-    def blocks(self, rows: int, bytes_per_row: int) -> Iterator[slice]:
-        yield slice(0, rows)  # a GPU wants one large launch
+    def shift_for_exp(self, x: Array) -> Array | None:
+        return x.max(axis=-1, keepdims=True)  # a look would have to wait for the GPU
 
     def synchronize(self) -> None:
         self.module.cuda.get_current_stream().synchronize()
@@ -137,7 +149,7 @@ def _widened(x: Array) -> Array:
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
-CACHE_BYTES = 1 << 20  # of one operand; smaller blocks would stay closer, but make workers wait for each other's turn
+_EXP_RANGE = {t: tuple(math.log(end) for end in (np.finfo(t).tiny, np.finfo(t).max)) for t in "efd"}
 
 _numpy = NumpyBackend(np)
 _by_type: dict[type, Backend] = {np.ndarray: _numpy}

@@ -103,13 +103,14 @@ def test_to_numpy_and_back(backend):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_row_sum_and_row_dot(backend, dtype):
+def test_sums(backend, dtype):
     x, y = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(dtype)
     a, b = backend.from_host(x), backend.from_host(y)
     tolerance = {"rtol": 1e-5, "atol": 1e-6}
     assert backend.row_sum(a).dtype == backend.row_dot(a, b).dtype == dtype
     np.testing.assert_allclose(host(backend.row_sum(a)), x.sum(axis=-1, keepdims=True), **tolerance)
     np.testing.assert_allclose(host(backend.row_dot(a, b)), (x * y).sum(axis=-1, keepdims=True), **tolerance)
+    np.testing.assert_allclose(host(backend.column_sum(a[0])), x[0].sum(axis=0), **tolerance)
 
 
 def test_scatter_add_counts_repetitions(backend):
@@ -119,12 +120,20 @@ def test_scatter_add_counts_repetitions(backend):
     np.testing.assert_array_equal(host(target), [1, 0, 110])
 
 
-@pytest.mark.parametrize(("rows", "size"), [(0, 8), (1, 8), (10, 10**9), (1000, 1024), (129, 1024), (5, 0)])
-def test_blocks_cover_every_row_once(backend, rows, size):
-    covered = np.zeros(rows, int)
-    for part in backend.blocks(rows, size):
-        covered[part] += 1
-    assert (covered == 1).all()
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("low", "high", "shifted"), [(-0.9, 0.9, False), (-1.1, 0, True), (0, 1.1, True), (0, np.nan, True)]
+)
+def test_rows_are_shifted_where_exp_needs_it(dtype, low, high, shifted):
+    """In units of the largest and smallest exponent whose exp is an ordinary number."""
+    numpy, info = backends.get_backend("numpy"), np.finfo(dtype)
+    x = np.zeros((3, 2, 5), dtype)
+    x[1, 0, 2], x[2, 1, 4] = -low * np.log(float(info.tiny)), high * np.log(float(info.max) / 5)
+    shift = numpy.shift_for_exp(x)
+    if not shifted:
+        assert shift is None
+        return
+    np.testing.assert_array_equal(shift, x.max(axis=-1, keepdims=True))
 
 
 def test_memory_and_synchronize(backend):

@@ -32,15 +32,6 @@ def test_twins_agree(pair, backend, dtype):
     check_twins(pair, backend, dtype)
 
 
-@pytest.mark.parametrize("block", [1, 64, 1000, 10**9])
-@pytest.mark.parametrize("pair", [p for p in TWINS if p.op in ("gelu", "layer_norm")], ids=str)
-def test_block_size_changes_nothing(pair, block, monkeypatch):
-    if block == 1 and "long" in pair.label:
-        block = 5000
-    monkeypatch.setattr(backends, "CACHE_BYTES", block)
-    check_twins(pair, backends.get_backend("numpy"))
-
-
 # --- erf and GELU -----------------------------------------------------------------------------------------------------
 
 GRID = np.concatenate([np.linspace(-7, 7, 20_001), np.geomspace(1e-30, 1, 500), -np.geomspace(1e-30, 1, 500)])

@@ -176,7 +176,7 @@ MISUSES = [Misuse(*row) for row in [
     ("whole numbers divided", lambda: Tensor(labels(1, 2)) / 2, mv.DTypeError,
      "divide: whole numbers would become float64; convert with .astype('float32') first"),
     ("softmax of whole numbers", lambda: mv.softmax(Tensor(labels(1, 2))), mv.DTypeError,
-     "softmax: not for whole numbers or booleans; convert with .astype('float32') first"),
+     "softmax: whole numbers would become float64; convert with .astype('float32') first"),
     ("gradient of whole numbers", lambda: Tensor(labels(1, 2), requires_grad=True), mv.DTypeError,
      "requires_grad=True needs floating-point numbers, got int64"),
     ("index of floats", lambda: t(3)[t(2)], mv.DTypeError,

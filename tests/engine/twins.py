@@ -34,7 +34,6 @@ def twins(op, label, *shapes, call=lambda f, *xs: f(*xs), size=1.0):
     TWINS.append(Twins(op, label, lambda *xs: call(fast, *xs), lambda *xs: call(plain, *xs), arrays))
 
 
-# The long ones span several cache blocks of 128 KiB, and do not end where a block ends.
 twins("linear", "batch", (3, 5, 8), (8, 6), (6,))
 twins("linear", "no-bias", (7, 8), (8, 6))
 twins("linear", "vector", (8,), (8, 6), (6,))
@@ -43,6 +42,9 @@ for op in ("softmax", "log_softmax"):
     twins(op, "long", (301, 65))
     twins(op, "one-column", (3, 1))
     twins(op, "far-apart", (4, 6), size=300.0)
+    twins(op, "huge", (4, 6), size=3000.0)
+for top in (709.0, 88.0):  # exp of one is a float64 (float32), the sum of seven is not
+    twins("softmax", f"at-the-top-{top:.0f}", top - np.arange(28.0).reshape(4, 7) / 8)
 for exact in (True, False):
     name = "erf" if exact else "tanh"
     twins("gelu", name, (3, 4, 7), call=lambda f, x, e=exact: f(x, approximate=not e))
