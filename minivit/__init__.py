@@ -37,6 +37,7 @@ _HOME = {  # where each public name lives; a module is imported when one of its 
     "models.vit": ("ViT",),
     "models.presets": ("presets", "create"),
     "interop.saved": ("save", "load"),
+    "interop.pretrained": ("load_pretrained",),
     "training.step": ("TrainStep",),
     "training.loop": ("fit",),
     "training.infer": ("infer", "predict", "evaluate"),

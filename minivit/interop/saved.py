@@ -9,6 +9,7 @@ import numpy as np
 from minivit.engine.errors import CheckpointError, ConfigError
 from minivit.interop import safetensors
 from minivit.models.presets import build
+from minivit.nn import init
 from minivit.nn.module import Module
 
 # What timm's VisionTransformer, built of its standard parts, computes. With other options its strict load would fail, or
@@ -92,14 +93,15 @@ def load(path: str | Path) -> Module:
 
 
 def rebuild(path: str | Path, metadata: dict[str, str]) -> Module:
-    """An untrained model of the class and sizes that a file's metadata names. Raises `CheckpointError`."""
+    """A model of the class and sizes that a file's metadata names, its weights still 0. Raises `CheckpointError`."""
     if "model" not in metadata or "config" not in metadata:
         raise CheckpointError(f"{path}: no minivit configuration in its metadata; was it saved by another library?")
     try:
         config = json.loads(metadata["config"])
         if not isinstance(config, dict):
             raise ConfigError("it is not a table of arguments")
-        model = build(metadata["model"], config)
+        with init.blank():
+            model = build(metadata["model"], config)
         model.meta = json.loads(metadata["data"]) if "data" in metadata else None
         return model
     except (TypeError, ValueError, ArithmeticError, MemoryError, RecursionError) as error:

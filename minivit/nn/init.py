@@ -1,10 +1,28 @@
 """First values of weights: float32 arrays drawn from the random stream in force."""
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import numpy as np
 
 from minivit.engine import random
+
+_blank: ContextVar[bool] = ContextVar("blank", default=False)
+
+
+@contextlib.contextmanager
+def blank() -> Iterator[None]:
+    """Inside, every first value is 0, for a model whose weights come from a file.
+
+    No number is drawn, and the system gives memory to an array of zeros only where it is written to.
+    """
+    token = _blank.set(True)
+    try:
+        yield
+    finally:
+        _blank.reset(token)
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -14,11 +32,13 @@ def zeros(*shape: int) -> np.ndarray:
 
 def ones(*shape: int) -> np.ndarray:
     """All 1."""
-    return np.ones(shape, np.float32)
+    return zeros(*shape) if _blank.get() else np.ones(shape, np.float32)
 
 
 def truncated_normal(*shape: int, std: float) -> np.ndarray:
     """N(0, std²) without what lies beyond two standard deviations, which is drawn again."""
+    if _blank.get():
+        return zeros(*shape)
     rng = random.current()
     values = rng.standard_normal(shape, np.float32)
     while (far := np.abs(values) > 2).any():

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minivit.engine.errors import ConfigError, ShapeError
+from minivit.engine.errors import ConfigError, ShapeError, did_you_mean
 from minivit.engine.tensor import Tensor
 from minivit.nn.layers import Linear
 from minivit.nn.module import Module
@@ -96,11 +96,12 @@ def rope_2d(rows: int, columns: int, head_dim: int, prefix: int = 0) -> tuple[np
     return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 
-def resize_positions(positions: Any, old: tuple[int, int], new: tuple[int, int], mode: str = "bicubic") -> Any:
+def resize_positions(positions: Any, old: tuple[int, int], new: tuple[int, int], mode: str = "timm") -> Any:
     """Position embeddings for another grid of patches: (1, old rows·columns, D) -> (1, new rows·columns, D).
 
-    `mode`: `"bicubic"` (timm: antialiased, a = −0.5) or `"bilinear"` (Google: corners aligned). The same size is the
-    identity. Takes and returns an array or a Tensor.
+    `mode` is whose way: `"timm"` (bicubic, antialiased), `"huggingface"` (bicubic), `"dino"` (bicubic, samples a little
+    closer) or `"google"` (bilinear, corners aligned). The same size is the identity. Takes and returns an array or a
+    Tensor. Raises `ConfigError` for another mode.
     """
     if tuple(old) == tuple(new):
         return positions
@@ -119,21 +120,34 @@ def _like(x: Any, matrix: np.ndarray) -> Any:
     return matrix.astype(x.dtype)
 
 
+RESIZES = ("timm", "huggingface", "dino", "google")
+
+
 def resize_matrix(old: int, new: int, mode: str) -> np.ndarray:
     """The weights that turn `old` samples into `new` ones: (new, old), rows summing to 1. Raises `ConfigError`."""
-    if mode == "bilinear":
+    if mode == "google":
         at = np.linspace(0, old - 1, new) if new > 1 else np.zeros(1)
-        weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
-    elif mode == "bicubic":
+        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
+    if mode == "timm":  # as Pillow does it: what lies beyond the border does not count
         stretch = max(1.0, old / new)  # when shrinking, the kernel widens so that no sample is skipped
         at = (np.arange(new) + 0.5) * old / new - 0.5
-        weights = _cubic((at[:, None] - np.arange(old)) / stretch)
-    else:
-        raise ConfigError(f"unknown way to resize positions {mode!r}: choose 'bicubic' or 'bilinear'")
-    return weights / weights.sum(axis=1, keepdims=True)
+        weights = _cubic((at[:, None] - np.arange(old)) / stretch, a=-0.5)
+        return weights / weights.sum(axis=1, keepdims=True)
+    if mode not in RESIZES:
+        raise ConfigError(
+            f"unknown way to resize positions {mode!r}: choose one of {', '.join(RESIZES)}{did_you_mean(mode, RESIZES)}"
+        )
+    # torch.nn.functional.interpolate: four neighbours, also when shrinking; beyond the border its sample is repeated.
+    # DINO gives it the factor (new + 0.1)/old, where the 0.1 guards against a size rounded down, and shifts all samples.
+    at = (np.arange(new) + 0.5) * old / (new + 0.1 if mode == "dino" else new) - 0.5
+    weights = np.zeros((new, old))
+    for step in (-1, 0, 1, 2):
+        neighbour = np.floor(at).astype(int) + step
+        np.add.at(weights, (np.arange(new), neighbour.clip(0, old - 1)), _cubic(at - neighbour, a=-0.75))
+    return weights
 
 
-def _cubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
+def _cubic(x: np.ndarray, a: float) -> np.ndarray:
     """Keys' cubic convolution kernel."""
     x = np.abs(x)
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
