@@ -6,6 +6,7 @@ from typing import Any
 from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.models.baselines import LinearClassifier, SmallCNN
 from minivit.models.hybrid import Hybrid
+from minivit.models.mixer import Mixer
 from minivit.models.vit import ViT
 from minivit.nn.module import Module
 
@@ -16,6 +17,8 @@ presets: dict[str, dict[str, Any]] = {  # `model` is a key of MODELS; where it i
     "vit_small_patch16_224": {"dim": 384, "depth": 12, "num_heads": 6},
     "vit_base_patch16_224": {"dim": 768, "depth": 12, "num_heads": 12},
     "vit_large_patch16_224": {"dim": 1024, "depth": 24, "num_heads": 16},
+    "mixer_s16_224": {"model": "Mixer", "dim": 512, "depth": 8, "tokens_mlp_dim": 256, "channels_mlp_dim": 2048},
+    "mixer_b16_224": {"model": "Mixer", "dim": 768, "depth": 12, "tokens_mlp_dim": 384, "channels_mlp_dim": 3072},
     "vit_digits": {
         "image_size": 8,
         "patch_size": 2,
@@ -60,6 +63,7 @@ presets: dict[str, dict[str, Any]] = {  # `model` is a key of MODELS; where it i
 MODELS: dict[str, type[Module]] = {
     "ViT": ViT,
     "Hybrid": Hybrid,
+    "Mixer": Mixer,
     "LinearClassifier": LinearClassifier,
     "SmallCNN": SmallCNN,
 }
