@@ -31,13 +31,9 @@ def one_worker() -> None:
 
 def whole_batch_two_blas_threads() -> None:
     """One part, and BLAS left to use every core inside each product."""
-    import contextlib
-    import types
+    from minivit.training import step
 
-    from minivit.training import step, workers
-
-    step.SHARDS = 1
-    workers._blas = lambda: types.SimpleNamespace(limit=lambda limits: contextlib.nullcontext())
+    step.parts_by_work = lambda model, images: 1
 
 
 def composed(name: str) -> Callable[[], None]:
@@ -68,11 +64,18 @@ def erf_gelu() -> None:
     NumpyBackend.normal_cdf = staticmethod(normal_cdf)
 
 
-def no_blocks() -> None:
-    """Each elementwise step over the whole array instead of over blocks that stay in the cache."""
-    from minivit.engine import backend
+def always_shifted() -> None:
+    """The largest score of each row found and taken off before every exp."""
+    from minivit.engine.backend import NumpyBackend
 
-    backend.CACHE_BYTES = 1 << 40
+    NumpyBackend.shift_for_exp = lambda self, x: x.max(axis=-1, keepdims=True)
+
+
+def always_two_parts() -> None:
+    """Two parts on two threads, however small the work."""
+    from minivit.training import step
+
+    step.parts_by_work = lambda model, images: 2
 
 
 def no_products_for_sums() -> None:
@@ -80,6 +83,7 @@ def no_products_for_sums() -> None:
 
     NumpyBackend.row_sum = lambda self, x: x.sum(axis=-1, keepdims=True)
     NumpyBackend.row_dot = lambda self, x, y: (x * y).sum(axis=-1, keepdims=True)
+    NumpyBackend.column_sum = lambda self, x: x.sum(axis=0)
 
 
 def whole_last_block() -> None:
@@ -92,13 +96,14 @@ TECHNIQUES: dict[str, tuple[str, Callable[[], None]]] = {
     "pages": ("the allocator keeps its pages", no_keep_pages),
     "workers": ("parts of the batch side by side", one_worker),
     "parts": ("threads over parts, not inside BLAS", whole_batch_two_blas_threads),
+    "size": ("parts by the size of the work, not always two", always_two_parts),
     "linear": ("Linear as one product of matrices", composed("linear")),
     "gelu": ("fused GELU", composed("gelu")),
     "cdf": ("… with Φ as tanh of a polynomial, in place", erf_gelu),
     "layer_norm": ("fused LayerNorm", composed("layer_norm")),
     "attention": ("fused attention over strided views", composed_attention),
-    "blocks": ("elementwise work in cache-sized blocks", no_blocks),
-    "sums": ("row sums as products", no_products_for_sums),
+    "shift": ("softmax shifted only where exp needs it", always_shifted),
+    "sums": ("sums of rows and columns as products", no_products_for_sums),
     "class": ("last block for the class token alone", whole_last_block),
 }
 

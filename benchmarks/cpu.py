@@ -32,7 +32,8 @@ from minivit.interop.safetensors import replacing
 from minivit.training.report import blas, machine
 
 LOSSES_AGREE = 1e-5
-PACKAGE = {"torch": "torch", "torch.compile": "torch", "jax": "jax", "gemm": "numpy"}
+PAUSE = 0.2  # seconds: idle threads of the library before spin for a while, in case more work comes
+PACKAGE = {"processes": "numpy", "torch": "torch", "torch.compile": "torch", "jax": "jax", "gemm": "numpy"}
 VARIANTS = {"default": {}, "haswell": {"OPENBLAS_CORETYPE": "Haswell"}, "one-core": {}}
 
 
@@ -106,6 +107,7 @@ def measure(workload: str, variant: str, libraries: list[str], rounds: int, step
                     result[library]["loss"] = first
             for _ in range(rounds):
                 for library, child in children.items():
+                    time.sleep(PAUSE)
                     result[library][do].append(float(np.median(child.ask(do, steps)["seconds"])))
         for library, child in children.items():
             result[library]["peak_mb"] = child.memory()

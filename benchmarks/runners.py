@@ -15,6 +15,8 @@ from benchmarks import workloads
 class Minivit:
     """This library, used as `mv.fit` uses it."""
 
+    processes = False
+
     def __init__(self, name: str, fresh: bool = False):
         import minivit as mv
 
@@ -23,7 +25,7 @@ class Minivit:
         optimizer = mv.optim.AdamW(
             self.model.parameters(), lr=workloads.LEARNING_RATE, betas=(0.9, 0.999), weight_decay=workloads.DECAY
         )
-        self.step = mv.TrainStep(self.model, optimizer)
+        self.step = mv.TrainStep(self.model, optimizer, processes=self.processes)
 
     def train(self) -> float:
         return self.step(self.images, self.labels)
@@ -33,6 +35,12 @@ class Minivit:
 
     def mode(self, training: bool) -> None:
         self.model.train(training)
+
+
+class MinivitProcesses(Minivit):
+    """The same with `processes=True`: training in two processes, inference as ever."""
+
+    processes = True
 
 
 class Torch:
@@ -130,7 +138,14 @@ class GemmBound:
         pass
 
 
-RUNNERS = {"minivit": Minivit, "torch": Torch, "torch.compile": TorchCompiled, "jax": Jax, "gemm": GemmBound}
+RUNNERS = {
+    "minivit": Minivit,
+    "processes": MinivitProcesses,
+    "torch": Torch,
+    "torch.compile": TorchCompiled,
+    "jax": Jax,
+    "gemm": GemmBound,
+}
 
 
 def serve(library: str, name: str, fresh: bool) -> None:

@@ -29,7 +29,7 @@ _HOME = {  # where each public name lives; a module is imported when one of its 
     "engine.fused": ("linear", "softmax", "log_softmax", "gelu", "silu", "layer_norm", "attention", "cross_entropy"),
     "engine.errors": (
         "MinivitError", "ShapeError", "DTypeError", "DeviceError", "GraphError", "NonFiniteError", "GradientError",
-        "ConfigError", "CheckpointError", "DataError",
+        "ConfigError", "CheckpointError", "DataError", "WorkerError",
     ),
     "nn.module": ("Module", "Parameter"),
     "nn.patches": ("patchify", "unpatchify"),

@@ -42,6 +42,10 @@ class CheckpointError(MinivitError, ValueError):
     """A weight file that is damaged, or does not belong to this model."""
 
 
+class WorkerError(MinivitError, RuntimeError):
+    """A worker process that died in the middle of its work."""
+
+
 class DataError(MinivitError, ValueError):
     """A data set or image that is missing, damaged or not what it claims to be."""
 

@@ -180,12 +180,12 @@ def _attend(xp, q, k, v, scale, out=None):
 
 
 def _attend_vjp(xp, g, q, k, v, weights, y, scale, out=(None, None, None)):
-    """Gradients of q, k, v. The row sums Σⱼ aᵢⱼ daᵢⱼ equal g·y, which is shorter."""
+    """Gradients of q, k, v. The row sums Σⱼ aᵢⱼ daᵢⱼ equal g·y, which is shorter, as g is a shorter place for the scale."""
     dv = _into(xp, weights.swapaxes(-1, -2), g, out[2])
+    g = g * scale
     scores = xp.matmul(g, v.swapaxes(-1, -2))
     scores -= xp.row_dot(g, y)
     scores *= weights
-    scores *= scale
     return _into(xp, scores, k, out[0]), _into(xp, scores.swapaxes(-1, -2), q, out[1]), dv
 
 

@@ -41,6 +41,7 @@ class Module:
     meta: dict | None = (
         None  # of a trained model: `name`, `class_names`, `mean` and `std` of the data it was trained on
     )
+    source: Any = None  # of a model out of another library's file: what it was, what was assumed
     name = ""  # within its parent; empty for the root
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -183,7 +184,7 @@ class Module:
         return sorted(complaints)
 
     def __repr__(self) -> str:
-        return "\n".join(self._lines(""))
+        return "\n".join([*([str(self.source)] if self.source else []), *self._lines("")])
 
     def _lines(self, indent: str) -> list[str]:
         shapes = ", ".join(f"{k} {v.shape}" for k, v in vars(self).items() if isinstance(v, Parameter))
@@ -206,10 +207,11 @@ class Sequential(Module):
 
 
 @contextlib.contextmanager
-def tapped(receive: Receiver) -> Iterator[None]:
+def tapped(receive: Receiver | None) -> Iterator[None]:
     """Inside, `receive(name, make)` is called for every module's output; `make()` gives the Tensor.
 
-    Names are dotted; modules add a few of their own, such as `blocks.0.input` and `blocks.0.attn.attention`.
+    Names are dotted; modules add a few of their own, such as `blocks.0.input` and `blocks.0.attn.attention`. `None`: nobody
+    listens.
     """
     token = _receiver.set(receive)
     try:

@@ -1,5 +1,6 @@
 """A trained model at work: logits, probabilities and accuracy of many images, every core used."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,7 @@ from minivit.engine.errors import ConfigError
 from minivit.engine.fused import cross_entropy, softmax
 from minivit.engine.tensor import Tensor, no_grad
 from minivit.nn.module import Module
-from minivit.training.step import SHARDS
-from minivit.training.workers import Workers, cores
+from minivit.training.workers import Workers, cores, parts_by_work
 
 
 def prepare(images: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray:
@@ -26,12 +26,13 @@ def prepare(images: np.ndarray, meta: dict[str, Any] | None) -> np.ndarray:
     return standardise(images, meta["mean"], meta["std"])
 
 
-def infer(model: Module, images: Any, batch_size: int = 256, workers: int | None = None) -> np.ndarray:
+def infer(model: Module, images: Any, batch_size: int | None = None, workers: int | None = None) -> np.ndarray:
     """Logits (n, K) of model-ready images (n, H, W, C), in eval mode and without gradients, a batch on each worker.
 
-    The batches do not depend on `workers` (by default all cores), so neither does the result.
+    `batch_size=None` makes batches that are worth a worker's while. They do not depend on `workers` (by default all
+    cores), so neither does the result.
     """
-    size = max(1, min(batch_size, -(-len(images) // SHARDS)))
+    size = batch_size or -(-len(images) // (1 if len(images) < 2 else parts_by_work(model, images))) or 1
     parts = [(images[i : i + size],) for i in range(0, max(1, len(images)), size)]
 
     def part(batch: Any) -> np.ndarray:
@@ -39,21 +40,23 @@ def infer(model: Module, images: Any, batch_size: int = 256, workers: int | None
             return model(batch).numpy()
 
     training = model.training
-    model.eval()
-    on_gpu = model.parameters()[0].backend == "cupy"
+    if training:
+        model.eval()
+    on_gpu = next(model.named_parameters())[1].backend == "cupy"
     try:
-        with Workers((1 if on_gpu else cores()) if workers is None else workers) as pool:
-            return np.concatenate(pool.map(part, parts))
+        with contextlib.closing(Workers((1 if on_gpu else cores()) if workers is None else workers)) as pool:
+            return np.concatenate(list(pool.map(part, parts)))
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
-def predict(model: Module, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def predict(model: Module, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
     """Class probabilities (n, K) of images (n, H, W, C), bytes or float32 in [0, 1]."""
     return softmax(Tensor(infer(model, prepare(images, model.meta), batch_size))).numpy()
 
 
-def evaluate(model: Module, split: Split, batch_size: int = 256) -> tuple[float, float]:
+def evaluate(model: Module, split: Split, batch_size: int | None = None) -> tuple[float, float]:
     """Mean cross-entropy and accuracy over a part of a data set."""
     scores = infer(model, prepare(split.images, model.meta), batch_size)
     with no_grad():

@@ -38,7 +38,8 @@ class TrainConfig:
     `warmup` is a share of all steps; `clip` bounds the global gradient norm (0: off); `smoothing` is for labels; `augment`
     names joined by `+`; `mixup` and `cutmix` are their α (0: off; with both, each batch draws one); `ema` averages the
     weights with this decay (0: off); `accumulate` cuts each batch into that many parts; `patience` stops after so many
-    epochs without a better validation loss and goes back to the best (0: off); `shards` see `TrainStep` (0: its default).
+    epochs without a better validation loss and goes back to the best (0: off); `shards` (0: their default) and `processes`
+    see `TrainStep`.
     """
 
     epochs: int = 100
@@ -58,6 +59,7 @@ class TrainConfig:
     accumulate: int = 1
     patience: int = 0
     shards: int = 0
+    processes: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -172,6 +174,7 @@ class _Run:
             config.accumulate,
             config.shards or None,
             workers,
+            config.processes,
             config.seed,
         )
         self.step, self.loss_sum, self.seconds, self.finished = 0, 0.0, 0.0, False

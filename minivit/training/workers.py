@@ -1,20 +1,33 @@
-"""Parts of a batch side by side: threads, each with one BLAS thread, and results in order."""
+"""Parts of a batch side by side: how many, on threads with one BLAS thread each, and results in order."""
 
 import contextvars
 import functools
 import os
-from collections.abc import Callable, Iterable
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import threadpoolctl
 
+from minivit.engine import random
 from minivit.engine.memory import keep_pages
+from minivit.engine.tensor import no_grad, watchers
+from minivit.nn.module import Module, tapped
+
+PART_VALUES = 16_000_000  # what a part of a batch should make, at least; smaller ones wait for each other's Python
 
 
 def cores() -> int:
     """How many processor cores this program may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def blas_threads(count: int) -> Any:
+    """Inside `with blas_threads(n):`, products use that many threads; afterwards as many as before."""
+    return _blas().limit(limits=count)
 
 
 @functools.cache
@@ -27,7 +40,7 @@ class Workers:
     """`map` computes `function(*part)` for each part, `count` at a time; one worker is plain and serial.
 
     NumPy lets other threads run while it computes. Each part has one BLAS thread: two products side by side are faster
-    than one product cut in two, and their sums do not depend on how many threads there were. `close` ends the threads.
+    than one product cut in two. A part alone has them all. `close` ends the threads.
     """
 
     def __init__(self, count: int):
@@ -35,17 +48,24 @@ class Workers:
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
 
-    def map(self, function: Callable[..., Any], parts: Iterable[tuple]) -> list[Any]:
+    def map(self, function: Callable[..., Any], parts: Iterable[tuple]) -> Iterator[Any]:
         """The results in the order of the parts; an exception in one of them is raised here."""
         parts = list(parts)
-        with _blas().limit(limits=1):
+        with blas_threads(self.count if len(parts) == 1 else 1):
             if self.count == 1 or len(parts) == 1:
-                return [function(*part) for part in parts]
+                for part in parts:
+                    yield function(*part)
+                return
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="minivit")
             # a worker sees this thread's context (anomaly mode, profiler), but changes a copy of its own
-            waiting = [self._pool.submit(contextvars.copy_context().run, function, *part) for part in parts]
-            return [future.result() for future in waiting]
+            waiting = deque(self._pool.submit(contextvars.copy_context().run, function, *part) for part in parts)
+            try:
+                while waiting:
+                    yield waiting.popleft().result()  # and forget it: nobody else keeps what one part made
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def close(self) -> None:
         """End the threads."""
@@ -53,8 +73,41 @@ class Workers:
             self._pool.shutdown()
             self._pool = None
 
-    def __enter__(self) -> "Workers":
-        return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.close()
+def parts_by_work(model: Module, images: Any) -> int:
+    """Into how many parts to cut a batch so that each makes `PART_VALUES` values or more: 1, 2, 4, 8, …
+
+    It depends on the model and the batch alone, never on the machine, so that results do not either.
+    """
+    parts = max(1, len(images) * values_per_image(model, images) // PART_VALUES)
+    return 1 << (parts.bit_length() - 1)
+
+
+def values_per_image(model: Module, images: Any) -> int:
+    """How many values the operations of a model make from one image, found by counting them once for each size."""
+    known = _values.setdefault(model, {})
+    if images.shape[1:] not in known:
+        count = _Count()
+        token, training = watchers.set((count,)), model.training
+        try:
+            with no_grad(), tapped(None), random.drawing_from(np.random.default_rng(0)):
+                model.eval()(images[:1])
+        finally:
+            watchers.reset(token)
+            model.train(training)
+        known[images.shape[1:]] = count.values
+    return known[images.shape[1:]]
+
+
+_values: weakref.WeakKeyDictionary[Module, dict[tuple[int, ...], int]] = weakref.WeakKeyDictionary()
+
+
+class _Count:
+    """A watcher that adds up how many values operations make."""
+
+    values = 0
+
+    def forward(self, name: str, operands: tuple, static: dict, compute: Callable) -> tuple:
+        value, vjp = compute()
+        self.values += value.size
+        return value, vjp

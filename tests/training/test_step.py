@@ -7,6 +7,7 @@ import pytest
 import threadpoolctl
 
 import minivit as mv
+from minivit.training import workers
 
 SIZES = {"image_size": 8, "patch_size": 4, "in_channels": 1, "num_classes": 5, "dim": 8, "depth": 2, "num_heads": 2}
 
@@ -61,6 +62,33 @@ def test_workers_do_not_change_a_bit(shards, batch):
     assert losses == other_losses
     for name in weights:
         np.testing.assert_array_equal(weights[name], other[name], err_msg=name)
+
+
+def test_blas_threads_do_not_change_a_bit(rng):
+    """One part has as many BLAS threads as there are workers; the products here are large enough for two to be used."""
+    images, labels = rng.standard_normal((64, 8, 8, 1)).astype("float32"), rng.integers(0, 10, 64)
+
+    def train(workers):
+        model = mv.ViT(8, 2, 1, 10, dim=64, depth=2, num_heads=4)
+        with mv.TrainStep(model, mv.optim.AdamW(model.parameters(), lr=0.01), shards=1, workers=workers) as step:
+            return [step(images, labels) for _ in range(5)], model.state_dict()
+
+    (losses, weights), (other_losses, other) = train(1), train(2)
+    assert losses == other_losses
+    for name in weights:
+        np.testing.assert_array_equal(weights[name], other[name], err_msg=name)
+
+
+def test_parts_by_work():
+    def parts(model, n, side, channels=1):
+        return workers.parts_by_work(model, np.zeros((n, side, side, channels), np.float32))
+
+    small = mv.create("vit_digits", drop_path=0.5, patch_dropout=0.5)
+    assert parts(small, 64, 8) == 1  # as little work is not shared
+    assert workers.values_per_image(small, np.zeros((1, 8, 8, 1), np.float32)) == pytest.approx(40_810, rel=0.01)
+    assert small.training, "the mode is as before"
+    many = [parts(mv.create("vit_28"), n, 28) for n in (1, 200, 500, 1000, 2000)]
+    assert many == [1, 1, 2, 4, 8]
 
 
 def test_clip_bounds_the_step(batch):
