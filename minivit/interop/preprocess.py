@@ -41,15 +41,17 @@ class Preprocess:
                 raise ConfigError(
                     f"preprocess: unknown {name} {value!r}, choose one of {', '.join(known)}{did_you_mean(value, known)}"
                 )
-        if len(self.mean) not in (1, 3) or len(self.mean) != len(self.std) or not all(self.std):
-            raise ConfigError(f"preprocess: mean {self.mean} and std {self.std} must be 1 or 3 numbers, std not 0")
+        if len(self.mean) != len(self.std) or not all(self.std):
+            raise ConfigError(f"preprocess: mean {self.mean} and std {self.std} must be as long, and std not 0")
         if not 0 < self.crop_pct <= 1:
             raise ConfigError(f"preprocess: crop_pct {self.crop_pct} must be above 0, at most 1")
 
     def __call__(self, image: Any) -> np.ndarray:
         from PIL import Image, ImageOps
 
-        mode = "L" if len(self.mean) == 1 else "RGB"
+        mode = {1: "L", 3: "RGB"}.get(len(self.mean))
+        if mode is None:
+            raise ConfigError(f"preprocess: a picture has 1 or 3 channels, this model reads {len(self.mean)}")
         if isinstance(image, (str, os.PathLike)):
             pixels = image_files.read_pixels(image, channels=len(self.mean))
             image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)

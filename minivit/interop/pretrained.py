@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,79 +10,113 @@ import numpy as np
 
 from minivit.engine import backend as backends
 from minivit.engine.errors import CheckpointError, ConfigError, did_you_mean
-from minivit.interop import timm
-from minivit.interop.preprocess import Preprocess, from_huggingface
+from minivit.interop import deit, dino, huggingface, lucidrains, own, timm
+from minivit.interop.preprocess import IMAGENET, Preprocess, from_huggingface
+from minivit.interop.source import Stored
 from minivit.interop.stored import open_tensors
 from minivit.interop.translation import Make, Origin, Translation
+from minivit.models.foreign import FOREIGN
 from minivit.models.presets import MODELS, build
 from minivit.nn import init
 from minivit.nn.module import Module
 from minivit.nn.patches import Size, pair, resize_positions
 
-FAMILIES = (timm,)  # the first that recognises a file's names translates it
+FAMILIES = (huggingface, lucidrains, dino, deit, timm)
+# The first that recognises a file's names translates it
 
 
 def load_pretrained(
-    path: str | Path, image_size: Size | None = None, *, strict: bool = True, **overrides: Any
+    path: str | Path, image_size: Size | None = None, *, strict: bool = True, part: str | None = None, **overrides: Any
 ) -> Module:
     """The model in a published file, or in a folder with `config.json` and weights; float32, in eval mode.
 
     `image_size` changes the model's size; its positions are resized as the source resizes them. `overrides` replace what
-    the weights cannot say (`eps=1e-5`, `mlp="gelu_tanh"`, `num_heads=6`, …). `model.preprocess(image)` prepares an image,
-    `model.source` says where it came from and what was assumed. With `strict=False` what fits is loaded, the rest keeps
-    its first values, and `model.complaints` lists what did not. Raises `CheckpointError` naming every tensor that is
-    missing, unknown or misshaped, or where nothing is recognised; `ConfigError` for an argument that the model has not.
+    the weights cannot say (`eps=1e-5`, `mlp="gelu_tanh"`, `num_heads=6`, …). `part` loads one of several models in a file,
+    by the first word of its names (`part="student"`). `model.preprocess(image)` prepares an image, `model.source` says
+    where the model came from and what was assumed. With `strict=False` what fits is loaded, the rest keeps its first
+    values, and `model.complaints` lists what did not. Raises `CheckpointError` naming every tensor that is missing,
+    unknown or misshaped, or where nothing is recognised; `ConfigError` for an argument that the model has not.
     """
     tensors, said = open_tensors(path)
-    translation = translate(path, tensors, said.get("config"))
-    own = translation.config["image_size"] or image_size
-    asked = {"image_size": image_size} if image_size is not None else {"image_size": own}
-    config = complete(path, translation, {**overrides, **asked})
+    translation = translate(path, tensors, said, part)
+    file_size = translation.config.get("image_size") or image_size
+    config = complete(path, translation, overrides, file_size if image_size is None else image_size)
     with init.blank() if strict else contextlib.nullcontext():
         try:
             model = build(translation.kind, config)
-        except (MemoryError, ArithmeticError) as error:
+        except (TypeError, MemoryError, ArithmeticError) as error:
             raise CheckpointError(f"{path}: its sizes make no model: {error}") from error
-    resize_to(model, translation, own)
+    resize_to(model, translation, file_size)
     model.complaints = fill(model, tensors, translation)
     if strict and model.complaints:
         raise CheckpointError(report(path, translation, model.complaints))
     assumed = {k: why for k, why in translation.assumed.items() if k not in overrides}
     assumed |= {k: f"{v!r}, as you said" for k, v in overrides.items()}
     model.source = Origin(str(path), translation.family, assumed, translation.ignored, translation.labels)
-    prepare = {"size": pair(config["image_size"]), **translation.preprocess}
-    if image_size is not None:
-        prepare["size"] = pair(image_size)
-    model.preprocess = Preprocess(**prepare)
+    model.meta = translation.meta
+    model.preprocess = preparation(model, translation.preprocess, image_size)
     return model.eval()
 
 
-def translate(path: str | Path, tensors: dict, config: dict[str, Any] | None) -> Translation:
+def translate(
+    path: str | Path, tensors: dict[str, Stored], said: dict[str, Any], part: str | None = None
+) -> Translation:
     """The file's content in our words. Raises `CheckpointError` where no family has such names."""
+    if own.recognises(said):
+        return own.translate(path, tensors, said)
+    config = said.get("config") if isinstance(said.get("config"), dict) else None
+    others: dict[str, str] = {}
+    if part is not None:
+        others = {name: f"part={part!r} was asked for" for name in tensors if not name.startswith(f"{part}.")}
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in others}
+        if not tensors:
+            parts = sorted({name.partition(".")[0] for name in others})
+            raise ConfigError(
+                f"{path}: there is no part {part!r}{did_you_mean(part, parts)}; parts are {', '.join(parts)}"
+            )
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    for family in FAMILIES:
-        if family.recognises(shapes, config):
-            try:
-                translation = family.translate(tensors, config)
-            except CheckpointError as error:
-                raise CheckpointError(f"{path}: {error}") from error
-            prepared = Path(path) / "preprocessor_config.json"
-            if prepared.is_file():
-                translation.preprocess = from_huggingface(json.loads(prepared.read_text(encoding="utf-8")))
-            return translation
-    shown = ", ".join(list(shapes)[:4]) + (f", … ({len(shapes)} tensors)" if len(shapes) > 4 else "")
-    raise CheckpointError(f"{path}: these are the weights of no model that is known here: {shown or 'there are none'}")
+    family = next((family for family in FAMILIES if family.recognises(shapes, config)), None)
+    if family is None:
+        shown = ", ".join(list(shapes)[:4]) + (f", … ({len(shapes)} tensors)" if len(shapes) > 4 else "")
+        raise CheckpointError(
+            f"{path}: these are the weights of no model that is known here: {shown or 'there are none'}"
+        )
+    try:
+        translation = family.translate(tensors, config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    translation.ignored |= others
+    if "preprocessor" in said:
+        translation.preprocess = from_huggingface(said["preprocessor"])
+        translation.assumed.pop("preprocess", None)
+    return translation
 
 
-def complete(path: str | Path, translation: Translation, given: dict[str, Any]) -> dict[str, Any]:
+def preparation(model: Module, settings: dict[str, Any], image_size: Size | None) -> Preprocess:
+    """How to prepare an image for this model; colours are averaged where it sees grey."""
+    prepare = {"size": pair(model.image_size), **settings}
+    if image_size is not None:
+        prepare["size"] = pair(image_size)
+    channels = model.config.get("in_channels", 3)
+    for key in ("mean", "std"):
+        values = prepare.get(key, IMAGENET[key])
+        prepare[key] = values if len(values) == channels else (sum(values) / len(values),) * channels
+    return Preprocess(**prepare)
+
+
+def complete(
+    path: str | Path, translation: Translation, overrides: dict[str, Any], image_size: Size | None
+) -> dict[str, Any]:
     """The constructor's arguments, with those the user gave. Raises `ConfigError` where one is unknown or still missing."""
     known = inspect.signature(MODELS[translation.kind]).parameters
-    for argument in given:
+    if translation.kind == "ViT" and overrides.keys() & FOREIGN.keys():
+        translation.kind, known = "ForeignViT", inspect.signature(MODELS["ForeignViT"]).parameters
+    for argument in overrides:
         if argument not in known:
             raise ConfigError(f"{translation.kind} has no argument {argument!r}{did_you_mean(argument, known)}")
-    config = translation.config | given
-    for argument in ("num_heads", "image_size", "patch_size"):
-        if argument in known and config.get(argument, 1) is None:
+    config = translation.config | overrides | ({"image_size": image_size} if "image_size" in known else {})
+    for argument in ("image_size", "patch_size", "in_channels", "num_heads"):
+        if argument in known and config.get(argument, 0) is None:
             raise ConfigError(f"{path}: {argument} cannot be read from these weights; say {argument}=…")
     return config
 

@@ -12,6 +12,7 @@ import numpy as np
 from minivit.engine.errors import CheckpointError
 from minivit.interop.saved import from_file_layout
 from minivit.interop.source import Stored
+from minivit.models.foreign import FOREIGN
 
 Make = Callable[[], np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -35,6 +36,7 @@ class Translation:
     assumed: dict[str, str] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
     labels: list[str] | None = None
+    meta: dict | None = None  # of a minivit model
     origin: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -70,8 +72,9 @@ class Reading:
         self.ignored: dict[str, str] = {}
 
     def names(self) -> list[str]:
-        """The names below the prefix, without it."""
-        return [n.removeprefix(self.prefix) for n in self.tensors if n.startswith(self.prefix)]
+        """The names below the prefix, without it; not those left out."""
+        inside = [n for n in self.tensors if n.startswith(self.prefix) and n not in self.ignored]
+        return [n.removeprefix(self.prefix) for n in inside]
 
     def __contains__(self, name: str) -> bool:
         return self.prefix + name in self.tensors
@@ -109,11 +112,23 @@ class Reading:
             for i in range(numbers["i"]) if "{i}" in ours else (0,):
                 self.module(ours.format(i=i), *(name.format(i=i) for name in theirs))
 
+    def zeros(self, ours: str, size: int) -> None:
+        """A bias that this source does without."""
+        self.weights[ours] = partial(np.zeros, size, np.float32)
+
     def leave(self, pattern: str, why: str) -> None:
         """Do not load the tensors of this pattern, for a reason that is shown."""
         for name in self.names():
             if fnmatch.fnmatchcase(name, pattern):
                 self.ignored[self.prefix + name] = why
+
+    def leave_outside(self, reasons: Mapping[str, str]) -> None:
+        """Do not load what lies outside the prefix, each for the reason of the first beginning that fits."""
+        for name in self.tensors:
+            if not name.startswith(self.prefix):
+                why = next((why for beginning, why in reasons.items() if name.startswith(beginning)), None)
+                if why is not None:
+                    self.ignored[name] = why
 
     def translation(self, family: str, kind: str, config: dict[str, Any], **rest: Any) -> Translation:
         """What was gathered, as a Translation."""
@@ -170,6 +185,13 @@ def place_prefix(reading: Reading, tokens: list[str], positions: str | None, slo
         reading.tensor("reg_token", *sources, make=lambda *arrays: prefix(*arrays)[:, number_of_cls:])
     if positions:
         reading.tensor("pos_embed", positions, make=patches)
+
+
+def plain_or_foreign(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The kind of model, ViT where that is enough, and its arguments, out of all the arguments of ForeignViT."""
+    if arguments["pool"] in ("cls", "mean") and all(arguments.get(k, v) == v for k, v in FOREIGN.items()):
+        return "ViT", {k: v for k, v in arguments.items() if k not in FOREIGN}
+    return "ForeignViT", arguments
 
 
 def ratio(hidden: int, dim: int) -> float:

@@ -13,18 +13,19 @@ from minivit.nn.map_head import MAPHead
 from minivit.nn.module import tap
 from minivit.nn.patches import RESIZES, PatchEmbed, Size, patchify, resize_positions, sincos_2d
 
-# Beside the two of ViT, all of which read what the last norm gives: the mean of the patches or of all tokens, the class
-# token beside the mean of the patches (DINOv2's classifier), the class token beside a distillation token (DeiT, which has
-# a second head and answers with the mean of both), and attention pooling (big_vision).
-POOLS = ("cls", "mean", "norm_mean", "norm_mean_all", "cls_mean", "cls_dist", "map")
+# Those of ViT, then five that read what the last norm gives: the mean of the patches; the mean of all tokens, the class
+# token among them; the class token beside the mean of the patches (DINOv2's classifier); the class token beside a
+# distillation token (DeiT, which has a second head and answers with the mean of both); attention pooling of the patches.
+POOLS = ("cls", "mean", "norm_mean", "tokens_mean", "cls_mean", "cls_dist", "map")
+FOREIGN = {"norm_pre": False, "patch_norm": False, "attention_dim": None, "position_resize": "timm"}  # not ViT's
 
 
 class ForeignViT(ViT):
     """A ViT with what other libraries add to it: images (B, H, W, C) -> logits, or features where num_classes = 0.
 
     `pool`: one of POOLS; with `cls_dist` the first register is the distillation token. `norm_pre`: a norm before the first
-    block (CLIP). `patch_norm`: norms before and after the patch matrix (lucidrains). `head_dim`: the width of a head where
-    it is not dim / num_heads. `position_resize`: whose way positions are resized, see `resize_positions`; with `sincos` they
+    block (CLIP). `patch_norm`: norms before and after the patch matrix (lucidrains). `attention_dim`: the width of all heads
+    together, where it is not dim. `position_resize`: whose way positions are resized, see `resize_positions`; with `sincos` they
     are computed anew instead. The other arguments are ViT's. Raises `ConfigError`.
     """
 
@@ -42,7 +43,7 @@ class ForeignViT(ViT):
         pool: str = "cls",
         norm_pre: bool = False,
         patch_norm: bool = False,
-        head_dim: int | None = None,
+        attention_dim: int | None = None,
         position_resize: str = "timm",
         positions: str = "learned",
         position_base: float = 10000.0,
@@ -65,9 +66,13 @@ class ForeignViT(ViT):
                 )
         if pool == "cls_dist" and not registers:
             raise ConfigError("pool cls_dist: the distillation token is the first register, so registers must be ≥ 1")
-        plain = {k: v for k, v in config.items() if k not in ("norm_pre", "patch_norm", "head_dim", "position_resize")}
-        plain["pool"] = "cls" if pool.startswith("cls") else "mean"
-        if head_dim is not None:
+        if attention_dim is not None and (num_heads < 1 or attention_dim % num_heads):
+            raise ConfigError(
+                f"attention_dim {attention_dim} does not divide into num_heads {num_heads} of equal width"
+            )
+        plain = {k: v for k, v in config.items() if k not in FOREIGN}
+        plain["pool"] = "mean" if pool in ("mean", "norm_mean", "map") else "cls"
+        if attention_dim is not None:
             plain["num_heads"] = 1  # its blocks' attention is replaced below, and need not fit
         super().__init__(**plain)
         self.config, self.pool = config, pool
@@ -75,10 +80,10 @@ class ForeignViT(ViT):
             self.norm_pre = LayerNorm(dim, eps) if norm_pre else None
             if patch_norm:
                 self.patch_embed = NormedPatchEmbed(patch_size, in_channels, dim, eps)
-            if head_dim is not None:
-                self.head_dim = head_dim
+            if attention_dim is not None:
+                self.head_dim = attention_dim // num_heads
                 for block in self.blocks:
-                    block.attn = WideAttention(dim, num_heads, head_dim, qkv_bias, qk_norm, dropout, eps)
+                    block.attn = WideAttention(dim, attention_dim, num_heads, qkv_bias, qk_norm, dropout, eps)
             if pool not in ("cls", "mean"):
                 self.norm, self.fc_norm = LayerNorm(dim, eps), None
             self.attn_pool = MAPHead(dim, num_heads, mlp_ratio, eps, mlp) if pool == "map" else None
@@ -101,14 +106,14 @@ class ForeignViT(ViT):
             x = block(x)
         x = self.norm(x)
         tap("final", lambda: x)
-        if self.pool == "map":
-            return self.attn_pool(x)
-        patches = x if self.pool == "norm_mean_all" else x[:, self.num_prefix :]
+        if self.pool == "tokens_mean":
+            return x.mean(axis=1)
         if self.pool == "cls_dist":
             return ops.concatenate([x[:, 0], x[:, 1]], axis=-1)
+        patches = x[:, self.num_prefix :]
         if self.pool == "cls_mean":
             return ops.concatenate([x[:, 0], patches.mean(axis=1)], axis=-1)
-        return patches.mean(axis=1)
+        return self.attn_pool(patches) if self.pool == "map" else patches.mean(axis=1)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Rotation | None]:
         """As in ViT, then the norm before the blocks: (B, H, W, C) -> (B, T, D)."""
@@ -129,16 +134,13 @@ class ForeignViT(ViT):
 
 
 class WideAttention(Attention):
-    """Attention in heads of any width d: (B, T, D) -> (B, T, heads·d) inside -> (B, T, D)."""
+    """Attention whose heads are together `inner` wide instead of D: (B, T, D) -> (B, T, D)."""
 
-    def __init__(
-        self, dim: int, num_heads: int, head_dim: int, qkv_bias: bool, qk_norm: bool, dropout: float, eps: float
-    ):
-        inner = num_heads * head_dim
+    def __init__(self, dim: int, inner: int, num_heads: int, qkv_bias: bool, qk_norm: bool, dropout: float, eps: float):
         super().__init__(inner, num_heads, qkv_bias, qk_norm, dropout, eps)
+        self.inner = inner
         self.qkv = Linear(dim, 3 * inner, bias=qkv_bias)
         self.proj = Linear(inner, dim)
-        self.inner = inner
 
     def _project_first(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, rest = self.qkv(x[:, :1], slice(self.inner)), self.qkv(x, slice(self.inner, None))

@@ -1,0 +1,59 @@
+"""minivit's own files, as another family: what `mv.save` or a training run wrote."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minivit.interop import saved
+from minivit.interop.source import Stored
+from minivit.interop.translation import Translation
+
+
+def recognises(said: Mapping[str, Any]) -> bool:
+    """Whether a file's metadata are ours; `config` is text there, and a table where it came from a folder's config.json."""
+    return "model" in said and isinstance(said.get("config"), str)
+
+
+def translate(path: str | Path, tensors: Mapping[str, Stored], said: Mapping[str, Any]) -> Translation:
+    """The weights of a model or, where a run kept averaged weights, those. Raises `CheckpointError`."""
+    model = saved.rebuild(path, said)
+    layouts = {name: p.layout for name, p in model.named_parameters()}
+    prefix = "ema." if any(name.startswith("ema.") for name in tensors) else ""
+    weights, used, ignored = {}, set(), {}
+    for name, tensor in tensors.items():
+        if prefix and not name.startswith((prefix, "optimizer.", "best.")):
+            ignored[name] = "the weights of the last step; those averaged over the training are loaded"
+        elif name.startswith(saved.TRAINING_ONLY) and not name.startswith(prefix or "\0"):
+            ignored[name] = "of the training"
+        else:
+            ours = name.removeprefix(prefix)
+            weights[ours] = partial(_made, tensor, layouts.get(ours))
+            used.add(name)
+    meta = model.meta or {}
+    assumed, prepare = {}, json.loads(said["preprocess"]) if "preprocess" in said else {"resize": "fit"}
+    if "preprocess" not in said and not {"mean", "std"} <= meta.keys():
+        assumed["preprocess"] = "mean and std 0.5; the file does not say"
+    if "preprocess" not in said:
+        channels = getattr(model, "config", {}).get("in_channels", 3)
+        prepare |= {key: tuple(meta.get(key, [0.5] * channels)) for key in ("mean", "std")}
+    return Translation(
+        "minivit",
+        said["model"],
+        dict(model.config),
+        weights,
+        used,
+        ignored,
+        assumed,
+        prepare,
+        labels=meta.get("class_names"),
+        meta=model.meta,
+        origin={ours: (prefix + ours,) for ours in weights},
+    )
+
+
+def _made(tensor: Stored, layout: Any) -> np.ndarray:
+    return saved.from_file_layout(tensor.read(), layout)
