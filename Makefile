@@ -21,7 +21,7 @@ loc: $(VENV)/ready
 	$(BIN)/python -m scripts.loc
 
 bench: $(VENV)-bench/ready
-	$(VENV)-bench/bin/python -m benchmarks.cpu --peers torch torch.compile jax gemm --variants default haswell one-core --save $(ARGS)
+	$(VENV)-bench/bin/python -m benchmarks.cpu --peers processes torch torch.compile jax gemm --variants default haswell one-core --save $(ARGS)
 
 $(VENV)/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -31,7 +31,7 @@ from benchmarks.workloads import WORKLOADS
 from minivit.interop.safetensors import replacing
 from minivit.training.report import blas, machine
 
-LOSSES_AGREE = 1e-5
+LOSSES_AGREE, GRADIENTS_AGREE = 1e-5, 1e-4
 PAUSE = 0.2  # seconds: idle threads of the library before spin for a while, in case more work comes
 PACKAGE = {"processes": "numpy", "torch": "torch", "torch.compile": "torch", "jax": "jax", "gemm": "numpy"}
 VARIANTS = {"default": {}, "haswell": {"OPENBLAS_CORETYPE": "Haswell"}, "one-core": {}}
@@ -114,6 +114,10 @@ def measure(workload: str, variant: str, libraries: list[str], rounds: int, step
     finally:
         for child in children.values():
             child.close()
+    if "torch" in libraries:
+        child = Child("minivit", workload, variant)
+        result["minivit"]["gradient_error"] = child.ask("gradients", 1)["error"]
+        child.close()
     return result
 
 
@@ -143,12 +147,16 @@ def row(name: str, result: dict[str, Any]) -> str:
 
 
 def check_losses(result: dict[str, Any]) -> str:
-    """A line that says how far the first losses are apart; ends the run where they differ: no comparison then."""
+    """Lines that say how far first losses and gradients are apart; ends the run where they differ: no comparison then."""
     losses = {name: r["loss"] for name, r in result.items() if np.isfinite(r["loss"])}
     apart = max(losses.values()) - min(losses.values())
     if apart > LOSSES_AGREE * max(1.0, max(losses.values())):
         raise SystemExit(f"benchmarks.cpu: the libraries do not compute the same thing: first losses {losses}")
-    return f"  first losses differ by {apart:.1e}: {', '.join(f'{n} {v:.7f}' for n, v in losses.items())}"
+    line = f"  first losses differ by {apart:.1e}: {', '.join(f'{n} {v:.7f}' for n, v in losses.items())}"
+    error = result["minivit"].get("gradient_error", 0.0)
+    if error > GRADIENTS_AGREE:
+        raise SystemExit(f"benchmarks.cpu: gradients are {error:.1e} from PyTorch's in float64")
+    return f"{line}\n  gradients are {error:.1e} of their norm from PyTorch's in float64" if error else line
 
 
 def about() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """One library in one process: `python -m benchmarks.runners LIBRARY WORKLOAD` answers commands on standard input.
 
 Each library has its own process, so that its memory can be told apart and its threads leave the others alone; the parent
-asks them in turn. `{"do": "train", "steps": n}` answers the seconds of each step and the first loss, `"infer"` likewise.
+asks them in turn. `{"do": "train", "steps": n}` answers the seconds of each step and the first loss, `"infer"` likewise;
+`"gradients"` how far minivit's are from PyTorch's in float64.
 """
 
 import json
@@ -21,6 +22,7 @@ class Minivit:
         import minivit as mv
 
         self.mv, self.model = mv, workloads.build(name)
+        self.config = workloads.WORKLOADS[name]["model"]
         self.images, self.labels = workloads.batch(name)
         optimizer = mv.optim.AdamW(
             self.model.parameters(), lr=workloads.LEARNING_RATE, betas=(0.9, 0.999), weight_decay=workloads.DECAY
@@ -32,6 +34,24 @@ class Minivit:
 
     def infer(self) -> None:
         self.mv.infer(self.model, self.images)
+
+    def gradient_error(self) -> float:
+        """‖g − g₆₄‖ / ‖g₆₄‖ over all parameters together, g₆₄ from PyTorch in float64; changes the weights."""
+        import torch
+
+        from benchmarks.torch_vit import TorchViT, load
+        from minivit.interop.saved import to_file
+
+        exact = TorchViT(**self.config).double()
+        load(exact, self.model)
+        images = torch.from_numpy(self.images.transpose(0, 3, 1, 2).astype("float64"))
+        torch.nn.functional.cross_entropy(exact(images), torch.from_numpy(self.labels)).backward()
+        self.mv.cross_entropy(self.model(self.images), self.labels).backward()
+        for p in self.model.parameters():
+            p.data = p.grad  # so that they leave under PyTorch's names and in its layout
+        ours = to_file(self.model)
+        apart = sum(float(((p.grad.numpy() - ours[n]) ** 2).sum()) for n, p in exact.named_parameters())
+        return (apart / sum(float((p.grad**2).sum()) for p in exact.parameters())) ** 0.5
 
     def mode(self, training: bool) -> None:
         self.model.train(training)
@@ -159,6 +179,9 @@ def serve(library: str, name: str, fresh: bool) -> None:
     answer({"ready": True})
     for line in sys.stdin:
         command = json.loads(line)
+        if command["do"] == "gradients":
+            answer({"error": runner.gradient_error()})
+            continue
         training = command["do"] == "train"
         runner.mode(training)
         act, seconds, values = (runner.train if training else runner.infer), [], []
