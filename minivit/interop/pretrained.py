@@ -10,7 +10,7 @@ import numpy as np
 
 from minivit.engine import backend as backends
 from minivit.engine.errors import CheckpointError, ConfigError, did_you_mean
-from minivit.interop import deit, dino, huggingface, lucidrains, own, timm
+from minivit.interop import deit, dino, google, google_mixer, huggingface, lucidrains, own, timm, timm_mixer
 from minivit.interop.preprocess import IMAGENET, Preprocess, from_huggingface
 from minivit.interop.source import Stored
 from minivit.interop.stored import open_tensors
@@ -21,8 +21,8 @@ from minivit.nn import init
 from minivit.nn.module import Module
 from minivit.nn.patches import Size, pair, resize_positions
 
-FAMILIES = (huggingface, lucidrains, dino, deit, timm)
-# The first that recognises a file's names translates it
+# The first that recognises a file's names translates it.
+FAMILIES = (huggingface, lucidrains, dino, deit, timm, timm_mixer, google, google_mixer)
 
 
 def load_pretrained(

@@ -6,6 +6,7 @@ from typing import Any
 from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.models.baselines import LinearClassifier, SmallCNN
 from minivit.models.foreign import ForeignViT
+from minivit.models.google_vit import GoogleViT
 from minivit.models.hybrid import Hybrid
 from minivit.models.mixer import Mixer
 from minivit.models.vit import ViT
@@ -64,6 +65,7 @@ presets: dict[str, dict[str, Any]] = {  # `model` is a key of MODELS; where it i
 MODELS: dict[str, type[Module]] = {
     "ViT": ViT,
     "ForeignViT": ForeignViT,
+    "GoogleViT": GoogleViT,
     "Hybrid": Hybrid,
     "Mixer": Mixer,
     "LinearClassifier": LinearClassifier,
