@@ -8,13 +8,11 @@ import numpy as np
 
 from minivit.engine.errors import CheckpointError, ConfigError
 from minivit.interop import safetensors
+from minivit.interop.preprocess import Preprocess
+from minivit.interop.timm_out import from_timm, is_plain, timm_call, to_timm, what_timm_lacks
 from minivit.models.presets import build
 from minivit.nn import init
 from minivit.nn.module import Module
-
-# What timm's VisionTransformer, built of its standard parts, computes. With other options its strict load would fail, or
-# succeed and compute something else. (A fixed table of positions is stored; none at all is timm's pos_embed="none".)
-TIMM_HOLDS = {"rope": (False,), "mlp": ("gelu",), "eps": (1e-6,)}
 
 
 def to_file_layout(array: np.ndarray, layout: Any) -> np.ndarray:
@@ -43,31 +41,37 @@ def from_file_layout(array: np.ndarray, layout: Any) -> np.ndarray:
 
 
 def to_file(model: Module) -> dict[str, np.ndarray]:
-    """Every parameter in timm's layout, by timm's name."""
+    """Every parameter in timm's layout, by timm's name where it has one."""
     state = model.state_dict()
-    return {name: to_file_layout(state[name], p.layout) for name, p in model.named_parameters()}
+    return to_timm(model, {name: to_file_layout(state[name], p.layout) for name, p in model.named_parameters()})
 
 
 def from_file(model: Module, tensors: dict[str, np.ndarray], strict: bool = True) -> list[str]:
     """Load what `to_file` gave; returns and raises as `Module.load_state_dict` does."""
-    layouts = {name: p.layout for name, p in model.named_parameters()}
+    layouts, tensors = {name: p.layout for name, p in model.named_parameters()}, from_timm(model, tensors)
     return model.load_state_dict({n: from_file_layout(a, layouts.get(n)) for n, a in tensors.items()}, strict)
 
 
 def describe(model: Module) -> dict[str, str]:
-    """The metadata that rebuilds a model: its class and its constructor's arguments."""
+    """The metadata that rebuilds a model: its class and its constructor's arguments. `format` is `pt` only where timm's
+    default parts compute the same; `timm` is the call that builds the network there, wherever timm can express it.
+    """
     kind, config = type(model).__name__, getattr(model, "config", None)
     if config is None:
         raise CheckpointError(
             f"{kind} keeps no `config` of its constructor's arguments, so it could not be loaded again"
         )
-    held = kind == "ViT" and all(config[option] in values for option, values in TIMM_HOLDS.items())
-    metadata = {"format": "pt" if held else "minivit", "model": kind, "config": _json(config)}
-    return metadata | ({"data": _json(model.meta)} if model.meta else {})
+    metadata = {"format": "pt" if is_plain(model) else "minivit", "model": kind, "config": _json(config)}
+    metadata |= {} if what_timm_lacks(model) else {"timm": timm_call(model)}
+    prepare, source = getattr(model, "preprocess", None), model.source
+    told = {"data": model.meta, "preprocess": prepare and vars(prepare)}
+    told |= {"source": source and {k: v for k, v in vars(source).items() if k != "file"}}
+    return metadata | {k: _json(v) for k, v in told.items() if v}
 
 
 def _json(table: dict) -> str:
-    return json.dumps(table, default=lambda value: value.tolist())  # NumPy's numbers and arrays
+    # NumPy's numbers and arrays; fractions
+    return json.dumps(table, default=lambda value: value.tolist() if hasattr(value, "tolist") else float(value))
 
 
 def save(model: Module, path: str | Path) -> None:
@@ -103,8 +107,15 @@ def rebuild(path: str | Path, metadata: dict[str, str]) -> Module:
         with init.blank():
             model = build(metadata["model"], config)
         model.meta = json.loads(metadata["data"]) if "data" in metadata else None
+        if "preprocess" in metadata:
+            said = json.loads(metadata["preprocess"])
+            model.preprocess = Preprocess(**said | {"size": tuple(said["size"])})
+        if "source" in metadata:
+            from minivit.interop.translation import Origin  # which itself needs the layouts above
+
+            model.source = Origin(str(path), **json.loads(metadata["source"]))
         return model
-    except (TypeError, ValueError, ArithmeticError, MemoryError, RecursionError) as error:
+    except (TypeError, KeyError, ValueError, ArithmeticError, MemoryError, RecursionError) as error:
         raise CheckpointError(f"{path}: its configuration makes no model: {error}") from error
 
 

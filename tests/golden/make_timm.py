@@ -5,15 +5,16 @@ Run from the repository's root with a Python that has torch, timm and safetensor
     python tests/golden/make_timm.py
 
 Each family of timm_families.json gets two files: its random weights, written by the safetensors library, and what timm
-computes with them. timm_names.json lists the names and shapes of timm's own models. written_by_safetensors.safetensors
+computes with them. timm_names.json lists the names and shapes of timm's own models, timm_holds.json those of the networks
+that timm builds for what we save. written_by_safetensors.safetensors
 holds one tensor of each kind. The seeds are fixed; torch's version and the machine may change the last digits, and
 the order of the metadata in the last file is left to chance by the library that writes it.
 """
 
+import functools
 import json
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ sys.path.insert(0, str(HERE.parent.parent))
 import minivit as mv  # noqa: E402
 from minivit.interop import safetensors as ours  # noqa: E402
 from minivit.interop import saved  # noqa: E402
+from minivit.models.presets import build  # noqa: E402
 
 BASE = {"image_size": 12, "patch_size": 4, "in_channels": 2, "num_classes": 5, "dim": 16, "depth": 2, "num_heads": 2}
 BASE |= {"mlp_ratio": 2.0}
@@ -72,9 +74,33 @@ FAMILIES = {
 }
 
 
+# What we save and timm must load: name: (kind of model, its arguments beside BASE)
+HELD = {
+    "vit": ("ViT", {}),
+    "no_bias": ("ViT", {"qkv_bias": False, "layer_scale": 0.1, "qk_norm": True}),
+    "registers": ("ViT", {"registers": 3, "positions": "sincos"}),
+    "registers_avg": ("ViT", {"registers": 2, "pool": "mean", "num_classes": 0}),
+    "no_positions": ("ViT", {"positions": "none"}),
+    "tanh": ("ViT", {"mlp": "gelu_tanh"}),
+    "eps": ("ViT", {"eps": 0.01, "qk_norm": True}),
+    "swiglu": ("ViT", {"mlp": "swiglu", "mlp_ratio": 4.0}),
+    "non_square": ("ViT", {"image_size": (8, 12), "patch_size": (2, 4)}),
+    "norm_pre": ("ForeignViT", {"norm_pre": True}),
+    "norm_mean": ("ForeignViT", {"pool": "norm_mean", "mlp": "gelu_tanh"}),
+    "norm_mean_registers": ("ForeignViT", {"pool": "norm_mean", "registers": 2}),
+    "tokens_mean": ("ForeignViT", {"pool": "tokens_mean", "mlp": "swiglu"}),
+    "distilled": ("ForeignViT", {"pool": "cls_dist", "registers": 1}),
+    "distilled_features": ("ForeignViT", {"pool": "cls_dist", "registers": 1, "num_classes": 0}),
+    "map": ("ForeignViT", {"pool": "map"}),
+    "map_tanh": ("ForeignViT", {"pool": "map", "mlp": "gelu_tanh", "eps": 0.01, "registers": 1}),
+    "mixer": ("Mixer", {"tokens_mlp_dim": 8, "channels_mlp_dim": 64}),
+    "mixer_tanh": ("Mixer", {"tokens_mlp_dim": 5, "channels_mlp_dim": 40, "mlp": "gelu_tanh", "eps": 0.01}),
+}
+
+
 def timm_arguments(config: dict, extra: dict) -> dict:
     """Our constructor's words as timm's."""
-    norm = {"norm_layer": partial(torch.nn.LayerNorm, eps=config["eps"])} if "eps" in config else {}
+    norm = {"norm_layer": functools.partial(torch.nn.LayerNorm, eps=config["eps"])} if "eps" in config else {}
     return {
         "img_size": config["image_size"],
         "patch_size": config["patch_size"],
@@ -195,6 +221,39 @@ def check_preset() -> None:
     print(f"vit_tiny_patch16_224 (5.7 million parameters): our file in timm.create_model, logits differ by {worst:.1e}")
 
 
+def check_what_we_save() -> dict[str, dict]:
+    """Each model of HELD, saved here, in the network that our metadata asks timm for: strictly, with the same output."""
+    table = {}
+    for name, (kind, options) in HELD.items():
+        base = {k: v for k, v in BASE.items() if kind != "Mixer" or k not in ("num_heads", "mlp_ratio")}
+        model, rng = build(kind, base | options).eval(), np.random.default_rng(len(name))
+        for p in model.parameters():
+            p.data += 0.3 * rng.standard_normal(p.shape, np.float32)
+        if options.get("norm_pre"):  # timm's patch matrix then has no bias
+            model.patch_embed.proj.bias.data[...] = 0
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "ours.safetensors"
+            mv.save(model, path)
+            metadata, tensors = ours.read(path)[1], safetensors.torch.load_file(path)
+            again = mv.load(path).state_dict()
+            assert all(np.array_equal(again[k], v) for k, v in model.state_dict().items())
+        other = eval(metadata["timm"], {"functools": functools, "timm": timm, "torch": torch}).eval()
+        other.load_state_dict(tensors, strict=True)
+        images = rng.random((2, *model.image_size, 2), np.float32)
+        with torch.no_grad():
+            theirs = other(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+        found = model(images).numpy()
+        if kind != "Mixer" and "cls_dist" in options.values() and not options.get("num_classes", 1):
+            found = (found[:, :16] + found[:, 16:]) / 2  # timm's distilled network without classes gives the mean
+        worst = np.abs(found - theirs).max() / max(1, np.abs(theirs).max())
+        assert worst < 2e-5, (name, worst)
+        print(f"{name:20s} saved here, in {metadata['timm'].partition('(')[0]}: outputs differ by {worst:.1e}")
+        shapes = {k: list(v.shape) for k, v in other.state_dict().items()}
+        table[name] = {"kind": kind, "config": base | options, "timm": metadata["timm"], "format": metadata["format"]}
+        table[name]["shapes"] = shapes
+    return table
+
+
 def write_every_dtype() -> None:
     """A file by the safetensors library with every dtype we read, and ours opened by that library."""
     values = torch.tensor([0.0, 1.0, -1.5, 3.140625, 65280.0, -0.0078125])
@@ -236,6 +295,8 @@ def main() -> None:
     names = {"versions": versions, "models": names_of_presets()}
     (HERE / "timm_names.json").write_text(json.dumps(names, separators=(",", ":")) + "\n", encoding="utf-8")
     check_preset()
+    held = {"versions": versions, "models": check_what_we_save()}
+    (HERE / "timm_holds.json").write_text(json.dumps(held, separators=(",", ":")) + "\n", encoding="utf-8")
     write_every_dtype()
 
 
