@@ -46,7 +46,7 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
     reading.leave_outside(OUTSIDE)
     second = "mask_token" in reading or "register_tokens" in reading
     reading.leave("mask_token", "stands for hidden patches in training only")
-    arguments, assumed = timm.take(reading, {})
+    arguments, assumed = timm.take(reading, config or {})
     # DINOv2 with registers was trained and is run with antialiasing, which is timm's way.
     resize = "timm" if "register_tokens" in reading else "dino"
     assumed["position_resize"] = f"{resize}, as its source does"

@@ -13,10 +13,10 @@ from minivit.interop.translation import (
     Translation,
     place_prefix,
     plain_or_foreign,
+    ratio,
     square,
     usual_heads,
 )
-from minivit.interop.translation import ratio as ratio_of
 
 # How the names of a model inside another begin; bare models have no prefix.
 PREFIXES = {"vit.": "vit", "deit.": "deit", "dinov2.": "dinov2", "dinov2_with_registers.": "dinov2_with_registers"}
@@ -60,83 +60,24 @@ def recognises(shapes: Shapes, config: dict[str, Any] | None) -> bool:
 def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> Translation:
     said, reading = config or {}, Reading(tensors)
     prefix = next(p for p in (*PREFIXES, "") if f"{p}{PATCHES}.weight" in tensors)
-    embeddings = f"{prefix}embeddings."
     model = model_type(reading, prefix, said)
-    assumed: dict[str, str] = {}
-
-    def setting(name: str, default: Any, ours: str) -> Any:
-        """What config.json says, else a default, which is shown."""
-        where = "from config.json" if name in said else "the family's default"
-        assumed[ours] = f"{said.get(name, default)}, {where}"
-        return said.get(name, default)
-
     for pattern, why in LEFT_OUT.items():
         reading.leave(pattern, why)
-    dim, channels, p, q = reading.shape(f"{prefix}{PATCHES}.weight", 4)
-    tokens = [f"{embeddings}{name}" for name in ("cls_token", "distillation_token", "register_tokens")]
-    tokens = [name for name in tokens if name in reading]
-    slots = 2 if model == "deit" else 1
-    grid = square(reading.shape(f"{embeddings}position_embeddings", 3)[1] - slots)
-    size = setting("image_size", None, "image_size") if grid is None else (grid[0] * p, grid[1] * q)
-
-    layers = next((f"{prefix}{names}" for names in LAYERS if reading.count(f"{prefix}{names}")), f"{prefix}{LAYERS[0]}")
-    depth = reading.count(layers)
-    first = layers.format(i=0)
-    swiglu = any(f"{first}{name}.weight" in reading for name in ("mlp.weights_out", "mlp.down_proj"))
-    table = {**BLOCK, **(SWIGLU if swiglu else MLP)}
-    table = {ours: choose(reading, first, names) for ours, names in table.items()}
-    qkv_bias = f"{first}{table['attn.qkv'][0]}.bias" in reading
-    for ours, names in table.items():
-        for i in range(depth):
-            theirs = (f"{layers.format(i=i)}{name}" for name in names)
-            reading.module(f"blocks.{i}.{ours}", *theirs, bias=ours != "attn.qkv" or qkv_bias)
-    scaled = f"{first}layer_scale1.lambda1" in reading
-    for i in range(depth if scaled else 0):
-        for k in (1, 2):
-            reading.tensor(f"blocks.{i}.ls{k}.gamma", f"{layers.format(i=i)}layer_scale{k}.lambda1")
-    reading.module("patch_embed.proj", f"{prefix}{PATCHES}")
-    reading.module("norm", f"{prefix}layernorm")
     pool, classes = take_head(reading, model)
-    place_prefix(reading, tokens, f"{embeddings}position_embeddings", slots, pool)
-
-    activation = setting("hidden_act", "gelu", "mlp")
-    if activation not in ACTIVATIONS and not swiglu:
-        raise CheckpointError(f"config.json: hidden_act {activation!r} is not known here: {', '.join(ACTIVATIONS)}")
-    if swiglu:
-        del assumed["mlp"]
-    heads, why = usual_heads(dim)
-    if "num_attention_heads" in said:
-        heads = setting("num_attention_heads", None, "num_heads")
-    else:
-        assumed["num_heads"] = why
-    inner = reading.shape(f"{first}{table['mlp.w3' if swiglu else 'mlp.fc2'][0]}.weight", 2)[1]
-    kind, arguments = plain_or_foreign(
-        {
-            "image_size": tuple(size) if isinstance(size, list) else size,
-            "patch_size": (p, q),
-            "in_channels": channels,
-            "num_classes": classes,
-            "dim": dim,
-            "depth": depth,
-            "num_heads": heads,
-            "mlp_ratio": inner * 1.5 / dim if swiglu else ratio_of(inner, dim),
-            "pool": pool,
-            "registers": sum(reading.shape(name, 3)[1] for name in tokens) - 1,
-            "layer_scale": 1.0 if scaled else None,
-            "qkv_bias": qkv_bias,
-            "mlp": "swiglu" if swiglu else ACTIVATIONS[activation],
-            "eps": setting("layer_norm_eps", 1e-6 if model.startswith("dinov2") else 1e-12, "eps"),
-            "position_resize": "timm" if model == "dinov2_with_registers" else "huggingface",
-        }
-    )
-    prepare = PREPROCESS[model.removesuffix("_with_registers")]
+    embedding = take_embeddings(reading, prefix, model, pool, said)
+    blocks = take_blocks(reading, prefix, embedding["dim"])
+    reading.module("norm", f"{prefix}layernorm")
+    settings, assumed = read_settings(said, model, embedding["dim"], swiglu=blocks["mlp"] == "swiglu")
     assumed["preprocess"] = "as the family's published models; there is no preprocessor_config.json"
+    resize = "timm" if model == "dinov2_with_registers" else "huggingface"
+    arguments = {"num_classes": classes, "pool": pool, **embedding, **blocks, **settings, "position_resize": resize}
+    kind, arguments = plain_or_foreign(arguments)
     return reading.translation(
         f"Hugging Face {FAMILIES[model]}",
         kind,
         arguments,
         assumed=assumed,
-        preprocess=prepare,
+        preprocess={**PREPROCESS[model.removesuffix("_with_registers")], "floor_crop": True},
         labels=labels(said, classes),
     )
 
@@ -145,7 +86,7 @@ def model_type(reading: Reading, prefix: str, said: Mapping[str, Any]) -> str:
     """Which of the four models this is. Raises `CheckpointError` where config.json names a fifth."""
     model = said.get("model_type")
     if model is not None:
-        if model not in FAMILIES:
+        if str(model) not in FAMILIES:
             raise CheckpointError(f"config.json: model_type {model!r} is not known here: {', '.join(FAMILIES)}")
         return model
     if prefix:
@@ -155,6 +96,73 @@ def model_type(reading: Reading, prefix: str, said: Mapping[str, Any]) -> str:
     if "embeddings.register_tokens" in reading:
         return "dinov2_with_registers"
     return "dinov2" if any(name.endswith("layer_scale1.lambda1") for name in reading.names()) else "vit"
+
+
+def take_embeddings(reading: Reading, prefix: str, model: str, pool: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Take patches, prefix tokens and positions, of which DINOv2's registers have none; returns the sizes they decide."""
+    dim, channels, p, q = reading.shape(f"{prefix}{PATCHES}.weight", 4)
+    reading.module("patch_embed.proj", f"{prefix}{PATCHES}")
+    embeddings = f"{prefix}embeddings."
+    tokens = [f"{embeddings}{name}" for name in ("cls_token", "distillation_token", "register_tokens")]
+    tokens = [name for name in tokens if name in reading]
+    slots = 2 if model == "deit" else 1
+    grid = square(reading.shape(f"{embeddings}position_embeddings", 3)[1] - slots)
+    size = said.get("image_size") if grid is None else (grid[0] * p, grid[1] * q)
+    place_prefix(reading, tokens, f"{embeddings}position_embeddings", slots, pool)
+    return {
+        "image_size": tuple(size) if isinstance(size, list) else size,
+        "patch_size": (p, q),
+        "in_channels": channels,
+        "dim": dim,
+        "registers": sum(reading.shape(name, 3)[1] for name in tokens) - 1,
+    }
+
+
+def take_blocks(reading: Reading, prefix: str, dim: int) -> dict[str, Any]:
+    """Take every block; returns the arguments that they decide."""
+    layer = next((prefix + names for names in LAYERS if reading.count(prefix + names)), prefix + LAYERS[0])
+    depth, first = reading.count(layer), layer.format(i=0)
+    swiglu = any(f"{first}{name}.weight" in reading for name in ("mlp.weights_out", "mlp.down_proj"))
+    table = {ours: choose(reading, first, names) for ours, names in {**BLOCK, **(SWIGLU if swiglu else MLP)}.items()}
+    qkv_bias, scaled = f"{first}{table['attn.qkv'][0]}.bias" in reading, f"{first}layer_scale1.lambda1" in reading
+    for i in range(depth):
+        layer_i = layer.format(i=i)
+        for ours, names in table.items():
+            theirs = (layer_i + name for name in names)
+            reading.module(f"blocks.{i}.{ours}", *theirs, bias=qkv_bias or ours != "attn.qkv")
+        for k in (1, 2) if scaled else ():
+            reading.tensor(f"blocks.{i}.ls{k}.gamma", f"{layer_i}layer_scale{k}.lambda1")
+    hidden = reading.shape(f"{first}{table['mlp.w3' if swiglu else 'mlp.fc2'][0]}.weight", 2)[1]
+    return {
+        "depth": depth,
+        "mlp": "swiglu" if swiglu else "gelu",
+        "mlp_ratio": hidden * 1.5 / dim if swiglu else ratio(hidden, dim),
+        "qkv_bias": qkv_bias,
+        "layer_scale": 1.0 if scaled else None,
+    }
+
+
+def read_settings(said: Mapping[str, Any], model: str, dim: int, swiglu: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """What only config.json says, or else the family's default; and where each came from. Raises `CheckpointError`."""
+    heads, why = usual_heads(dim)
+    usual = {"layer_norm_eps": 1e-6 if model.startswith("dinov2") else 1e-12, "hidden_act": "gelu"}
+    usual["num_attention_heads"] = heads
+    found = {key: said.get(key, value) for key, value in usual.items()}
+    if not isinstance(found["layer_norm_eps"], (int, float)):
+        raise CheckpointError(f"config.json: layer_norm_eps {found['layer_norm_eps']!r} is not a number")
+    if str(found["hidden_act"]) not in ACTIVATIONS and not swiglu:
+        known = ", ".join(ACTIVATIONS)
+        raise CheckpointError(f"config.json: hidden_act {found['hidden_act']!r} is not known here, only {known}")
+    settings = {"eps": found["layer_norm_eps"], "num_heads": found["num_attention_heads"]}
+    assumed = {ours: f"{settings[ours]}, from config.json" for ours in settings}
+    if "layer_norm_eps" not in said:
+        assumed["eps"] = f"{settings['eps']}, the family's default"
+    if "num_attention_heads" not in said:
+        assumed["num_heads"] = why
+    if not swiglu:  # whose activation is always SiLU
+        settings["mlp"] = ACTIVATIONS[found["hidden_act"]]
+        assumed["mlp"] = f"{settings['mlp']}, {'from config.json' if 'hidden_act' in said else 'the default'}"
+    return settings, assumed
 
 
 def choose(reading: Reading, first: str, choices: list[str | tuple[str, ...]]) -> tuple[str, ...]:

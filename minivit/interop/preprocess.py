@@ -23,7 +23,8 @@ class Preprocess:
     """Call it with a Pillow image or the path of one: float32 (1, H, W, C), as the model's source prepared its images.
 
     `size`: (H, W) of the crop. `resize`: `shorter` brings the shorter side to size / crop_pct, `exact` both sides whatever
-    the proportions were, then the middle is cut out; `fit` cuts first. `interpolation` is one of Pillow's.
+    the proportions were, then the middle is cut out; `fit` cuts first. `interpolation` is one of Pillow's. `floor_crop`:
+    where the middle is half a pixel away, cut higher and further left; torchvision goes to the even side.
     Raises `ConfigError` for other settings, `DataError` for a file that is no image.
     """
 
@@ -33,6 +34,7 @@ class Preprocess:
     interpolation: str = "bicubic"
     mean: Sequence[float] = IMAGENET["mean"]
     std: Sequence[float] = IMAGENET["std"]
+    floor_crop: bool = False
 
     def __post_init__(self) -> None:
         for name, known in (("resize", RESIZES), ("interpolation", FILTERS)):
@@ -63,7 +65,7 @@ class Preprocess:
             image = ImageOps.fit(image, (w, h), method=how)
         else:
             rows, columns = self.scaled(image.height, image.width)
-            top, left = round((rows - h) / 2), round((columns - w) / 2)
+            top, left = ((n // 2 if self.floor_crop else round(n / 2)) for n in (rows - h, columns - w))
             image = image.resize((columns, rows), how).crop((left, top, left + w, top + h))
         x = np.asarray(image, np.float32).reshape(1, h, w, -1) / np.float32(255)
         return (x - np.float32(self.mean)) / np.float32(self.std)
@@ -101,6 +103,7 @@ def from_huggingface(said: dict[str, Any]) -> dict[str, Any]:
             "interpolation": _PILLOW[said.get("resample", 2)],
             "mean": tuple(map(float, said["image_mean"])),
             "std": tuple(map(float, said["image_std"])),
+            "floor_crop": True,
         }
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ConfigError(f"preprocessor_config.json: cannot be understood: {error!r}") from error

@@ -38,7 +38,7 @@ def load_pretrained(
     unknown or misshaped, or where nothing is recognised; `ConfigError` for an argument that the model has not.
     """
     tensors, said = open_tensors(path)
-    translation = translate(path, tensors, said, part)
+    translation = translate(path, tensors, said, part, image_size)
     file_size = translation.config.get("image_size") or image_size
     config = complete(path, translation, overrides, file_size if image_size is None else image_size)
     with init.blank() if strict else contextlib.nullcontext():
@@ -59,7 +59,11 @@ def load_pretrained(
 
 
 def translate(
-    path: str | Path, tensors: dict[str, Stored], said: dict[str, Any], part: str | None = None
+    path: str | Path,
+    tensors: dict[str, Stored],
+    said: dict[str, Any],
+    part: str | None = None,
+    image_size: Size | None = None,
 ) -> Translation:
     """The file's content in our words. Raises `CheckpointError` where no family has such names."""
     if own.recognises(said):
@@ -81,10 +85,13 @@ def translate(
         raise CheckpointError(
             f"{path}: these are the weights of no model that is known here: {shown or 'there are none'}"
         )
+    asked = {} if image_size is None else {"asked_size": pair(image_size)}
     try:
-        translation = family.translate(tensors, config)
+        translation = family.translate(tensors, {**(config or {}), **asked})
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{path}: its config.json cannot be understood: {error!r}") from error
     translation.ignored |= others
     if "preprocessor" in said:
         translation.preprocess = from_huggingface(said["preprocessor"])

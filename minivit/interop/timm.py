@@ -75,7 +75,8 @@ def has(reading: Reading, *parts: str) -> bool:
 def take(reading: Reading, said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Take every tensor of a file with timm's names; returns the arguments of a ForeignViT and what had to be assumed.
 
-    `said` may hold `input_size` (C, H, W), `global_pool` and `num_heads`. Raises `CheckpointError`.
+    `said` may hold `input_size` (C, H, W), `global_pool` and `num_heads`; `asked_size` is the user's (H, W). Raises
+    `CheckpointError`.
     """
     dim, channels, p, q = reading.shape("patch_embed.proj.weight", 4)
     tokens, slots, grid = layout(reading, said)
@@ -85,6 +86,8 @@ def take(reading: Reading, said: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     depth = reading.count("blocks.{i}.")
     heads, why = usual_heads(dim)
     assumed = {"eps": "1e-6, the family's default", "mlp": "exact GELU, the family's default", "num_heads": why}
+    if grid and "input_size" not in said and grid[0] == grid[1]:
+        assumed["image_size"] = f"{grid[0] * p}×{grid[1] * q}, as many patches down as across"
     if "num_heads" in said:
         heads, assumed["num_heads"] = said["num_heads"], f"{said['num_heads']}, from config.json"
     if has(reading, "attn.q_norm.weight"):
@@ -124,12 +127,13 @@ def layout(reading: Reading, said: Mapping[str, Any]) -> tuple[list[str], int, t
     # DINOv2's registers come after the positions; timm's usually have none, and then the class token has none either.
     choices = [1] if "register_tokens" in tokens else [0, number] if "reg_token" in tokens else [number, 0]
     _, _, p, q = reading.shape("patch_embed.proj.weight", 4)
-    _, h, w = said.get("input_size") or (0, 0, 0)
-    for slots in choices:
-        if h // p * (w // q) == length - slots > 0:
-            return tokens, slots, (h // p, w // q)
-    slots = next((s for s in choices if square(length - s)), choices[0])
-    return tokens, slots, square(length - slots)
+    told, asked = said.get("input_size", (0, 0, 0))[1:], said.get("asked_size", (0, 0))
+    for size in (told, None, asked):  # what the user asks for may be the file's own size, where no square would do
+        for slots in choices:
+            grid = (size[0] // p, size[1] // q) if size else square(length - slots)
+            if grid and grid[0] * grid[1] == length - slots:
+                return tokens, slots, grid
+    return tokens, choices[0], None
 
 
 def find_pool(reading: Reading, tokens: list[str], said: Mapping[str, Any]) -> str:
