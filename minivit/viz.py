@@ -6,6 +6,7 @@ colour-blind readers, and the map still reads in grey. Nothing here touches matp
 
 import io
 import math
+import sys
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -151,6 +152,35 @@ def contact_sheet(dataset: "Dataset", *, per_class: int = 10, part: str = "train
     words += f"Rows, with images in the {part} part: "
     words += ", ".join(f"{dataset.class_names[i]} {counts[i]:,}" for i in range(min(rows, 10)))
     return _finish(fig, heading, words + (" and others." if rows > 10 else "."))
+
+
+def pictures(
+    images: Sequence[np.ndarray],
+    captions: Sequence[str] = (),
+    *,
+    columns: int | None = None,
+    title: str = "",
+    tile: float = 1.5,
+) -> "Figure":
+    """Images side by side, pixels as squares, with a caption above each: (h, w), (h, w, 1) or (h, w, 3), uint8 or [0, 1].
+
+    All have one size; `tile` is the longer side of one in inches. Its alt text counts them and reads the captions.
+    """
+    images = [image[..., None] if image.ndim == 2 else image for image in map(np.asarray, images)]
+    columns = min(columns or len(images), len(images))
+    sheet = _Sheet(
+        math.ceil(len(images) / columns), columns, images[0].shape[:2], tile=tile, gap=0.15,
+        above=0.27 if len(captions) else 0, heading=title, least_width=1.0,
+    )  # fmt: skip
+    for k, image in enumerate(images):
+        ax = sheet.axes(*divmod(k, columns))
+        _picture(ax, image)
+        if k < len(captions):
+            _caption(ax, captions[k])
+    h, w = images[0].shape[:2]
+    words = f"{len(images)} pictures of {h}×{w} pixels" if len(images) > 1 else f"A picture of {h}×{w} pixels"
+    words += f": {', '.join(captions)}" if len(captions) else ""
+    return _finish(sheet.fig, title, words + ".")
 
 
 # ---------------------------------------------------------------- attention
@@ -329,12 +359,24 @@ def save(fig: "Figure", path: str | Path, dpi: int = 150) -> Path:
 
 
 def show(fig: "Figure", alt: str | None = None) -> None:
-    """Show a figure in a notebook, with its alt text (or `alt`) as `text/plain` for screen readers and for tests."""
+    """Show any matplotlib figure in a notebook, with `alt` (or its own alt text) as `text/plain` for readers and tests.
+
+    The words are kept in `fig.alt`; a figure of pyplot is closed, so that it is not shown twice. Raises ConfigError
+    where there are no words, or more than 60.
+    """
     from IPython.display import display
 
-    if alt is not None:
-        fig.alt = alt
+    words = (alt or getattr(fig, "alt", "")).split()
+    if not 1 <= len(words) <= 60:
+        raise ConfigError(
+            f"show: a figure needs alt text of 1 to 60 words (chart, axes, the deciding numbers), not {len(words)}; "
+            'write show(fig, alt="…")'
+        )
+    fig.alt, fig.title = " ".join(words), getattr(fig, "title", "")
     display({"image/png": png(fig, dpi=100), "text/plain": fig.alt}, raw=True)
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close(fig)
 
 
 # ---------------------------------------------------------------- parts of figures

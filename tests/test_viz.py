@@ -292,3 +292,26 @@ def test_show_publishes_the_words_beside_the_picture(figures, monkeypatch):
     viz.show(fig, alt="Two lines.")
     [(bundle, raw)] = shown
     assert raw and bundle["text/plain"] == "Two lines." and bundle["image/png"].startswith(b"\x89PNG")
+
+
+def test_show_takes_any_figure_but_none_without_words(monkeypatch):
+    shown = []
+    display = type(sys)("IPython.display")
+    display.display = lambda bundle, raw: shown.append(bundle)
+    monkeypatch.setitem(sys.modules, "IPython", type(sys)("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    from matplotlib.figure import Figure
+
+    with pytest.raises(ConfigError, match="alt text"):
+        viz.show(Figure())
+    with pytest.raises(ConfigError, match="not 61"):
+        viz.show(Figure(), alt="word " * 61)
+    viz.show(Figure(), alt="One\n  line.")
+    assert shown[0]["text/plain"] == "One line."
+
+
+def test_pictures_side_by_side(figures, rng):
+    fig = viz.pictures(rng.random((5, 8, 8)), [f"row {i}" for i in range(5)], columns=3, title="Five")
+    assert fig.alt == "5 pictures of 8×8 pixels: row 0, row 1, row 2, row 3, row 4." and not faults(fig)
+    assert len(fig.axes) == 5
+    assert viz.pictures([np.zeros((4, 6, 3), np.uint8)]).alt == "A picture of 4×6 pixels."
