@@ -1,5 +1,6 @@
 """Google's Vision Transformers, as Flax names their weights: the ViT paper's and AugReg's, and big_vision's."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -60,28 +61,35 @@ class Flax(Reading):
         """Whether there is a name that begins with one of these."""
         return any(name.startswith(beginnings) for name in self.names())
 
-    def take(self, ours: str, *theirs: str, shape: Axes, make: Callable = side_by_side, layer: Any = None) -> None:
-        """Our parameter is `make` of tensors of this shape; `layer`, (i, depth), takes the i-th from each stack of them."""
-        stack = () if layer is None else layer[1:]
-        index = ... if layer is None else layer[0]
-        self.tensor(ours, *theirs, make=partial(_take, stack + shape, index, make))
+    def take(self, ours: str, *theirs: str, shape: Axes, make: Callable = side_by_side, depth: int = 0) -> None:
+        """Our parameter is `make` of tensors of this shape; with `depth` they are stacks, and `{i}` in ours is the layer."""
+        names = [ours.format(i=i) for i in range(depth)] if depth else [ours]
+        for name in names:
+            self.tensor(name, *theirs, make=partial(_take, shape, make))
+        stored = [self.tensors.get(self.prefix + name) for name in theirs]
+        if depth and all(tensor is not None and tensor.shape == shape for tensor in stored):
+            whole = functools.cache(self.weights[ours.format(i=0)])  # read once; the layers are views of it
+            self.weights |= {name: partial(_layer, whole, i) for i, name in enumerate(names)}
 
-    def linear(self, ours: str, *theirs: str, rows: Axes, columns: Axes, layer: Any = None) -> None:
+    def linear(self, ours: str, *theirs: str, rows: Axes, columns: Axes, depth: int = 0) -> None:
         """A Linear from kernels (*rows, *columns) and biases (columns), the columns of several side by side."""
-        flat = math.prod(rows), math.prod(columns)
+        stack = (depth,) if depth else ()
         kernels, biases = ([f"{name}/{part}" for name in theirs] for part in ("kernel", "bias"))
-        self.take(f"{ours}.weight", *kernels, shape=rows + columns, make=partial(_flat, flat), layer=layer)
-        self.take(f"{ours}.bias", *biases, shape=columns, make=partial(_flat, flat[1:]), layer=layer)
+        flat = partial(_flat, (*stack, math.prod(rows), math.prod(columns)))
+        self.take(f"{ours}.weight", *kernels, shape=stack + rows + columns, make=flat, depth=depth)
+        flat = partial(_flat, (*stack, math.prod(columns)))
+        self.take(f"{ours}.bias", *biases, shape=stack + columns, make=flat, depth=depth)
 
-    def norm(self, ours: str, theirs: str, dim: int, layer: Any = None) -> None:
+    def norm(self, ours: str, theirs: str, dim: int, depth: int = 0) -> None:
         """A LayerNorm."""
-        self.take(f"{ours}.weight", f"{theirs}/scale", shape=(dim,), layer=layer)
-        self.take(f"{ours}.bias", f"{theirs}/bias", shape=(dim,), layer=layer)
+        shape = (depth, dim) if depth else (dim,)
+        self.take(f"{ours}.weight", f"{theirs}/scale", shape=shape, depth=depth)
+        self.take(f"{ours}.bias", f"{theirs}/bias", shape=shape, depth=depth)
 
-    def mlp(self, ours: str, theirs: str, dim: int, hidden: int, layer: Any = None) -> None:
+    def mlp(self, ours: str, theirs: str, dim: int, hidden: int, depth: int = 0) -> None:
         """Two Linears."""
-        self.linear(f"{ours}.fc1", f"{theirs}/Dense_0", rows=(dim,), columns=(hidden,), layer=layer)
-        self.linear(f"{ours}.fc2", f"{theirs}/Dense_1", rows=(hidden,), columns=(dim,), layer=layer)
+        self.linear(f"{ours}.fc1", f"{theirs}/Dense_0", rows=(dim,), columns=(hidden,), depth=depth)
+        self.linear(f"{ours}.fc2", f"{theirs}/Dense_1", rows=(hidden,), columns=(dim,), depth=depth)
 
     def head(self, dim: int) -> int:
         """The head, if there is one; gives the number of classes."""
@@ -96,11 +104,15 @@ def _below_zeros(table: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
 
 
-def _take(shape: Axes, index: Any, make: Callable, *arrays: np.ndarray) -> np.ndarray:
+def _take(shape: Axes, make: Callable, *arrays: np.ndarray) -> np.ndarray:
     for array in arrays:
         if array.shape != shape:  # given as it is, so that no parameter has its shape; `fill` then says so
             return array if array.ndim == len(shape) else array[None]
-    return make(*(array[index] for array in arrays))
+    return make(*arrays)
+
+
+def _layer(whole: Callable[[], np.ndarray], i: int) -> np.ndarray:
+    return whole()[i]
 
 
 def _flat(shape: Axes, *arrays: np.ndarray) -> np.ndarray:
@@ -147,14 +159,14 @@ def _blocks(flax: Flax, dim: int) -> dict[str, Any]:
         )
     hidden = flax.shape(f"{theirs.format(i=0)}{mlp}/Dense_0/kernel", 2 + stacked)[-1]
     depth = depth[0] if stacked else flax.count("Transformer/encoderblock_{i}/")
-    for i in range(depth):
-        a, b, layer = f"blocks.{i}.", theirs.format(i=i), (i, depth) if stacked else None
-        flax.norm(f"{a}norm1", f"{b}LayerNorm_0", dim, layer)
+    for i in [None] if stacked else range(depth):
+        a, b, stack = ("blocks.{i}.", theirs, depth) if stacked else (f"blocks.{i}.", theirs.format(i=i), 0)
+        flax.norm(f"{a}norm1", f"{b}LayerNorm_0", dim, stack)
         three = [f"{b}{attention}/{name}" for name in ("query", "key", "value")]
-        flax.linear(f"{a}attn.qkv", *three, rows=(dim,), columns=(heads, d), layer=layer)
-        flax.linear(f"{a}attn.proj", f"{b}{attention}/out", rows=(heads, d), columns=(dim,), layer=layer)
-        flax.norm(f"{a}norm2", f"{b}{norm2}", dim, layer)
-        flax.mlp(f"{a}mlp", f"{b}{mlp}", dim, hidden, layer)
+        flax.linear(f"{a}attn.qkv", *three, rows=(dim,), columns=(heads, d), depth=stack)
+        flax.linear(f"{a}attn.proj", f"{b}{attention}/out", rows=(heads, d), columns=(dim,), depth=stack)
+        flax.norm(f"{a}norm2", f"{b}{norm2}", dim, stack)
+        flax.mlp(f"{a}mlp", f"{b}{mlp}", dim, hidden, stack)
     return {"depth": depth, "num_heads": heads, "mlp_ratio": ratio(hidden, dim)}
 
 

@@ -262,6 +262,19 @@ def test_an_early_mixer_numbered_in_one_row(monkeypatch):
     agrees(load_arrays(monkeypatch, tensors, image_size=(8, 12)), "mixer_early", 0)
 
 
+def test_a_stack_of_blocks_is_read_once(monkeypatch):
+    reads, tensors = [], arrays("tok_scan")
+
+    def stored(n, a):
+        return Stored(n, a.shape, "F32", lambda: reads.append(n) or a.copy())
+
+    monkeypatch.setattr(pretrained, "open_tensors", lambda path: ({n: stored(n, a) for n, a in tensors.items()}, {}))
+    model = load_pretrained("memory.npz")
+    assert sorted(reads) == sorted(tensors)
+    first, second = (block.norm1.bias.data for block in model.blocks)
+    assert first.base is second.base and not np.shares_memory(first, second)  # two views of one array
+
+
 def test_hybrids_are_refused(monkeypatch):
     with pytest.raises(mv.CheckpointError, match="hybrid with a ResNet"):
         load_arrays(monkeypatch, arrays("token") | {"conv_root/kernel": np.zeros((7, 7, 3, 64))})
