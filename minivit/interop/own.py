@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from minivit.interop import saved
+from minivit.interop import saved, timm_out
 from minivit.interop.source import Stored
 from minivit.interop.translation import Translation
+from minivit.nn.module import Module
 
 
 def recognises(said: Mapping[str, Any]) -> bool:
@@ -23,16 +24,18 @@ def translate(path: str | Path, tensors: Mapping[str, Stored], said: Mapping[str
     model = saved.rebuild(path, said)
     layouts = {name: p.layout for name, p in model.named_parameters()}
     prefix = "ema." if any(name.startswith("ema.") for name in tensors) else ""
-    weights, used, ignored = {}, set(), {}
+    weights, origin, ignored = {}, {}, {}
     for name, tensor in tensors.items():
         if prefix and not name.startswith((prefix, "optimizer.", "best.")):
             ignored[name] = "the weights of the last step; those averaged over the training are loaded"
         elif name.startswith(saved.TRAINING_ONLY) and not name.startswith(prefix or "\0"):
             ignored[name] = "of the training"
         else:
-            ours = name.removeprefix(prefix)
-            weights[ours] = partial(_made, tensor, layouts.get(ours))
-            used.add(name)
+            ours = timm_out.our_name(model, name.removeprefix(prefix))
+            weights[ours] = partial(_made, model, ours, tensor, layouts.get(ours))
+            origin[ours] = (name,)
+    if timm_out.left_out(model) and "patch_embed.proj.bias" not in weights:
+        weights["patch_embed.proj.bias"] = partial(np.zeros, model.config["dim"], np.float32)
     meta = model.meta or {}
     assumed, prepare = {}, json.loads(said["preprocess"]) if "preprocess" in said else {"resize": "fit"}
     if "preprocess" not in said and not {"mean", "std"} <= meta.keys():
@@ -45,15 +48,15 @@ def translate(path: str | Path, tensors: Mapping[str, Stored], said: Mapping[str
         said["model"],
         dict(model.config),
         weights,
-        used,
+        {name for names in origin.values() for name in names},
         ignored,
         assumed,
         prepare,
         labels=meta.get("class_names"),
         meta=model.meta,
-        origin={ours: (prefix + ours,) for ours in weights},
+        origin=origin,
     )
 
 
-def _made(tensor: Stored, layout: Any) -> np.ndarray:
-    return saved.from_file_layout(tensor.read(), layout)
+def _made(model: Module, ours: str, tensor: Stored, layout: Any) -> np.ndarray:
+    return saved.from_file_layout(timm_out.our_rows(model, ours, tensor.read()), layout)

@@ -133,23 +133,38 @@ def to_timm(model: Module, tensors: Tensors) -> Tensors:
         found["dist_token"] = found.pop("reg_token")
         table = found["pos_embed"]  # the rows of both tokens are in the tokens already
         found["pos_embed"] = np.concatenate([np.zeros_like(table[:, :1]).repeat(2, axis=1), table], axis=1)
-    if config.get("norm_pre") and not found["patch_embed.proj.bias"].any():
+    if left_out(model) and not found["patch_embed.proj.bias"].any():
         del found["patch_embed.proj.bias"]
     return found
 
 
 def from_timm(model: Module, tensors: Tensors) -> Tensors:
     """The inverse of `to_timm`; other tensors as they are."""
-    if type(model).__name__ not in VITS:
-        return tensors
-    config, found = model.config, dict(tensors)
-    if config["mlp"] == "swiglu":
-        found = {_renamed(name, {v: k for k, v in SWIGLU.items()}): array for name, array in tensors.items()}
-    if _has_distillation(config) and "dist_token" in found and "pos_embed" in found:
-        found["reg_token"], found["pos_embed"] = found.pop("dist_token"), found["pos_embed"][:, 2:]
-    if config.get("norm_pre"):
+    found = {our_name(model, name): our_rows(model, name, array) for name, array in tensors.items()}
+    if left_out(model):
         found.setdefault("patch_embed.proj.bias", np.zeros_like(model.patch_embed.proj.bias.numpy()))
     return found
+
+
+def our_name(model: Module, name: str) -> str:
+    """Our name of a tensor in a file that `save` wrote."""
+    if type(model).__name__ not in VITS:
+        return name
+    if model.config["mlp"] == "swiglu":
+        name = _renamed(name, {theirs: ours for ours, theirs in SWIGLU.items()})
+    return "reg_token" if name == "dist_token" and _has_distillation(model.config) else name
+
+
+def our_rows(model: Module, name: str, array: np.ndarray) -> np.ndarray:
+    """A tensor without the two rows that `to_timm` put in front of the positions."""
+    if name != "pos_embed" or type(model).__name__ not in VITS or not _has_distillation(model.config):
+        return array
+    return array[:, 2:] if array.ndim == 3 and array.shape[1] == model.pos_embed.shape[1] + 2 else array
+
+
+def left_out(model: Module) -> bool:
+    """Whether `to_timm` may have left the bias of the patch matrix out, which is 0 then."""
+    return type(model).__name__ in VITS and bool(model.config.get("norm_pre"))
 
 
 SWIGLU = {".mlp.w12.": ".mlp.fc1.", ".mlp.w3.": ".mlp.fc2."}

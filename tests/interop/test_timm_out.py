@@ -49,6 +49,9 @@ def test_what_was_saved_comes_back_bit_for_bit(tmp_path, rng, name):
     again, state = mv.load(tmp_path / "x"), model.state_dict()
     assert again.config == model.config and type(again) is type(model)
     assert all(np.array_equal(a, state[n]) and a.dtype == state[n].dtype for n, a in again.state_dict().items())
+    pretrained = mv.load_pretrained(tmp_path / "x")
+    assert pretrained.config == model.config and pretrained.complaints == []
+    assert all(np.array_equal(a, state[n]) for n, a in pretrained.state_dict().items())
     images = rng.random((2, *model.image_size, 2), np.float32)
     assert np.array_equal(again(images).numpy(), model(images).numpy())
 
