@@ -15,17 +15,19 @@ from minivit.interop import npz, safetensors, torch_zip, zip_file
 from minivit.interop.source import Source, Stored
 
 # How files begin that are often taken for weights, what they are, and what to do.
-WITH_TORCH = "where PyTorch is installed, torch.save(torch.load(path, map_location='cpu', weights_only=True), new_path)"
+WITH_TORCH = "convert it where PyTorch is installed: torch.save(torch.load(path, map_location='cpu', {}), new_path)"
+SAFELY, UNSAFELY = WITH_TORCH.format("weights_only=True"), WITH_TORCH.format("weights_only=False")
 OTHERS = [
     (rb"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", "PyTorch's format from before version 1.6, which is a plain pickle",
-     f"convert it: {WITH_TORCH}"),
-    (rb"\x80[\x02-\x05][\x95(}\]cX\x8c\x8a)]", "a plain pickle, which can execute anything",
+     SAFELY),
+    (rb"\x80[\x01-\x05]", "a plain pickle, which can execute anything",
      "it is not read; store its arrays with numpy.savez, or as safetensors"),
-    (rb".{257}ustar", "a tar archive, as PyTorch wrote before version 0.1.10", f"convert it: {WITH_TORCH}"),
+    (rb".{257}ustar", "a tar archive, as PyTorch wrote before version 0.1.10",
+     f"loading it can execute anything, so only if you trust it, {UNSAFELY}"),
     (rb"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras, TensorFlow)", "read it with h5py and store its arrays with numpy.savez"),
-    (rb"[\x80-\x8f\xde\xdf].{0,4}[\xa1-\xbf\xd9-\xdb][ -~]|[\x81-\x8f][\xa1-\xbf][ -~]", "msgpack, as Flax writes it",
+    (rb"([\x81-\x8f]|\xde..|\xdf.{4})([\xa1-\xbf]|\xd9.|\xda..)[ -~]", "msgpack, as Flax writes it",
      "with flax: numpy.savez(path, **flatten_dict(msgpack_restore(data), sep='/'))"),
-    (rb"\x08[\x01-\x20](\x12|\x1a|\"|\*|2|:|B)", "an ONNX model, a program rather than a table of weights",
+    (rb"\x08[\x01-\x20][\x12\x1a\"*2:B]", "an ONNX model, a program rather than a table of weights",
      "load the weights that it was exported from"),
     (rb"\x93NUMPY", "a single array", "store all of a model's arrays in one file with numpy.savez"),
     (rb"\x1f\x8b|\xfd7zXZ|BZh|\x28\xb5\x2f\xfd", "compressed", "unpack it first"),
@@ -105,10 +107,12 @@ def _open_shards(folder: Path, index: Path) -> dict[str, Stored]:
     table = _json(index).get("weight_map")
     if not isinstance(table, dict) or not all(isinstance(file, str) for file in table.values()):
         raise CheckpointError(f"{index}: no `weight_map` from tensors to files")
-    tensors: dict[str, Stored] = {}
-    for file in sorted(set(table.values())):
-        if Path(file).name != file or file in ("", ".", "..") or "\\" in file:
+    files = sorted(set(table.values()))
+    for file in files:
+        if Path(file).name != file or file in ("", "..") or "\\" in file:
             raise CheckpointError(f"{index}: {file[:200]!r} is not the name of a file in this folder")
+    tensors: dict[str, Stored] = {}
+    for file in files:
         shard, _ = _open_file(folder / file)
         for name in shard:
             if table.get(name) != file:

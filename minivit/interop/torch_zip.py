@@ -21,12 +21,9 @@ STORAGES = {
     "torch.BFloat16Storage": "BF16", "torch.LongStorage": "I64", "torch.IntStorage": "I32", "torch.ShortStorage": "I16",
     "torch.CharStorage": "I8", "torch.ByteStorage": "U8", "torch.BoolStorage": "BOOL",
 }  # fmt: skip
-MAX_DEPTH, MAX_NAME = 50, 500
-MAX_VALUES, MAX_TENSORS = (
-    500_000,
-    65_535,
-)  # a list mentioned twice in a list, that one twice in the next, … has 2^n ends
-MAX_SHARING = 4  # together, the tensors may have this many times the bytes of all storages
+MAX_NAME, MAX_TENSORS, MAX_DEPTH = 500, 65_535, 50
+MAX_VALUES = 100_000  # a list mentioned twice in a list, that one twice in the next, and so on, has 2^n ends
+MAX_SHARING, MAY_SHARE = 4, 1 << 20  # the tensors may have four times the bytes of their storages, and 1 MiB
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,8 @@ def _open(source: Source, entries: dict[str, zip_file.Entry]) -> tuple[dict[str,
     )
     tensors, plain = _Walk().split(value)
     needed = sum(math.prod(t.shape) * element(t.storage.dtype).itemsize for t in tensors.values())
-    if needed > MAX_SHARING * sum(entry.size for entry in entries.values()):
+    held = {t.storage.entry.name: t.storage.entry.size for t in tensors.values()}
+    if needed > MAX_SHARING * sum(held.values()) + MAY_SHARE:
         raise Refused(f"its tensors share storages so much that they would take {needed} bytes")
     stored = {
         name: Stored(name, t.shape, t.storage.dtype, partial(_read, source, t, order)) for name, t in tensors.items()
