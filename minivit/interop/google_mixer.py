@@ -68,7 +68,7 @@ def _widths(flax: Flax, mlp: str, early: bool) -> Axes:
         return flax.shape(f"{mlp}/Dense_0/kernel", 2)
     name = flax.prefix + f"{mlp}/kernel1"
     shape = flax.tensors[name].shape if name in flax.tensors else ()
-    if len(_without_ones(shape)) != 2:
+    if len(_without_ones(shape)) != 2 or 0 in shape:
         raise CheckpointError(
             f"missing or of a wrong shape: {name} {shape}, which the sizes of the model are read from"
         )
