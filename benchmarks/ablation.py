@@ -9,11 +9,12 @@ A technique that is worth less than 5 % on every workload does not belong in the
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.cpu import Child, about
+from benchmarks.cpu import PAUSE, Child, about
 from benchmarks.workloads import WORKLOADS
 
 
@@ -111,14 +112,15 @@ TECHNIQUES: dict[str, tuple[str, Callable[[], None]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=["W1", "W2"], metavar="W")
+    parser.add_argument("--techniques", nargs="+", choices=TECHNIQUES, default=list(TECHNIQUES), metavar="T")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
     print(json.dumps(about()))
     print("\nhow many times as long a training step takes without it (median of turns, quartiles)\n")
     print(f"{'':<46}" + "".join(f"{w:>24}" for w in args.only))
-    for key, (what, _) in TECHNIQUES.items():
-        cells = []
+    for key in args.techniques:
+        what, cells = TECHNIQUES[key][0], []
         for workload in args.only:
             low, middle, high = ratios(key, workload, args.rounds, args.steps)
             cells.append(f"{middle:.2f}× ({low:.2f}–{high:.2f})".rjust(24))
@@ -131,7 +133,10 @@ def ratios(key: str, workload: str, rounds: int, steps: int) -> tuple[float, flo
     try:
         found = []
         for turn in range(rounds + 1):
-            pair = [np.median(child.ask("train", steps)["seconds"]) for child in (without, full)]
+            pair = []
+            for child in (without, full):
+                time.sleep(PAUSE)
+                pair.append(np.median(child.ask("train", steps)["seconds"]))
             if turn:  # the first is a warm-up
                 found.append(pair[0] / pair[1])
     finally:
