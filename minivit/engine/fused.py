@@ -1,7 +1,8 @@
 """The operations of `composed` as one step each, with gradients derived by hand: what runs.
 
 Each is held equal to its twin in `composed`, value and gradient, by the tests. They are fast because they make fewer passes over
-memory, and work in place.
+memory, and work in place. Without them a training step takes longer, on W1 and W2 (benchmarks/ablation.py): attention
+1.18 and 1.26 times as long, GELU 1.16 and 1.17, LayerNorm 1.18 and 1.08, Linear 1.03 and 1.04.
 On a GPU `@op` prefers their CUDA twins in `kernels`.
 """
 

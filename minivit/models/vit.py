@@ -94,7 +94,7 @@ class ViT(Module):
         x, rotation = self.embed(self.as_input(images))
         for i, block in enumerate(self.blocks):
             # Of the last block only the class token is read, so only that is computed, unless someone looks inside.
-            # Exact, and worth a tenth of a step at depth 4 to 6 (benchmarks/ablation.py).
+            # Exact, and worth a tenth of a step at depth 4 to 12 (benchmarks/ablation.py).
             last = i == len(self.blocks) - 1
             x = block(x, rotation, first_only=last and self.pool == "cls" and not listening())
         if self.pool == "mean":
