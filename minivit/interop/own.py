@@ -36,15 +36,16 @@ def translate(path: str | Path, tensors: Mapping[str, Stored], said: Mapping[str
             origin[ours] = (name,)
     if timm_out.left_out(model) and "patch_embed.proj.bias" not in weights:
         weights["patch_embed.proj.bias"] = partial(np.zeros, model.config["dim"], np.float32)
-    meta = model.meta or {}
-    assumed, prepare = {}, json.loads(said["preprocess"]) if "preprocess" in said else {"resize": "fit"}
+    meta, before = model.meta or {}, model.source  # what was known of the file that it was made from
+    assumed = dict(before.assumed) if before else {}
+    prepare = json.loads(said["preprocess"]) if "preprocess" in said else {"resize": "fit"}
     if "preprocess" not in said and not {"mean", "std"} <= meta.keys():
         assumed["preprocess"] = "mean and std 0.5; the file does not say"
     if "preprocess" not in said:
         channels = getattr(model, "config", {}).get("in_channels", 3)
         prepare |= {key: tuple(meta.get(key, [0.5] * channels)) for key in ("mean", "std")}
     return Translation(
-        "minivit",
+        before.family if before else "minivit",
         said["model"],
         dict(model.config),
         weights,
@@ -52,7 +53,7 @@ def translate(path: str | Path, tensors: Mapping[str, Stored], said: Mapping[str
         ignored,
         assumed,
         prepare,
-        labels=meta.get("class_names"),
+        labels=meta.get("class_names") or (before and before.labels),
         meta=model.meta,
         origin=origin,
     )

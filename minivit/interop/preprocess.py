@@ -43,9 +43,16 @@ class Preprocess:
                 raise ConfigError(
                     f"preprocess: unknown {name} {value!r}, choose one of {', '.join(known)}{did_you_mean(value, known)}"
                 )
-        if len(self.mean) != len(self.std) or not all(self.std):
+        try:
+            sane = (
+                len(self.mean) == len(self.std) and all(self.std) and all(map(math.isfinite, (*self.mean, *self.std)))
+            )
+            within = 0 < self.crop_pct <= 1
+        except TypeError as error:
+            raise ConfigError(f"preprocess: size, mean, std and crop_pct must be numbers: {error}") from error
+        if not sane:
             raise ConfigError(f"preprocess: mean {self.mean} and std {self.std} must be as long, and std not 0")
-        if not 0 < self.crop_pct <= 1:
+        if not within:
             raise ConfigError(f"preprocess: crop_pct {self.crop_pct} must be above 0, at most 1")
 
     def __call__(self, image: Any) -> np.ndarray:

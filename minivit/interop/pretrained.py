@@ -11,7 +11,7 @@ import numpy as np
 from minivit.engine import backend as backends
 from minivit.engine.errors import CheckpointError, ConfigError, did_you_mean
 from minivit.interop import deit, dino, google, google_mixer, huggingface, lucidrains, own, timm, timm_mixer
-from minivit.interop.preprocess import IMAGENET, Preprocess, from_huggingface
+from minivit.interop.preprocess import Preprocess, from_huggingface
 from minivit.interop.source import Stored
 from minivit.interop.stored import open_tensors
 from minivit.interop.translation import Make, Origin, Translation
@@ -91,7 +91,8 @@ def translate(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{path}: its config.json cannot be understood: {error!r}") from error
+        what = "config.json" if config else "tensors"
+        raise CheckpointError(f"{path}: its {what} cannot be understood: {error!r}") from error
     translation.ignored |= others
     if "preprocessor" in said:
         translation.preprocess = from_huggingface(said["preprocessor"])
@@ -101,14 +102,12 @@ def translate(
 
 def preparation(model: Module, settings: dict[str, Any], image_size: Size | None) -> Preprocess:
     """How to prepare an image for this model; colours are averaged where it sees grey."""
-    prepare = {"size": pair(model.image_size), **settings}
-    if image_size is not None:
-        prepare["size"] = pair(image_size)
+    size = {"size": pair(image_size)} if image_size is not None else {}
+    prepare = Preprocess(**{"size": pair(model.image_size), **settings, **size})
     channels = model.config.get("in_channels", 3)
-    for key in ("mean", "std"):
-        values = prepare.get(key, IMAGENET[key])
-        prepare[key] = values if len(values) == channels else (sum(values) / len(values),) * channels
-    return Preprocess(**prepare)
+    if len(prepare.mean) != channels:
+        prepare.mean, prepare.std = ((sum(v) / len(v),) * channels for v in (prepare.mean, prepare.std))
+    return prepare
 
 
 def complete(
@@ -149,8 +148,9 @@ def fill(model: Module, tensors: dict, translation: Translation) -> list[str]:
     """Give every parameter its array, one at a time; returns what is missing, unknown or of another shape."""
     own, origin = dict(model.named_parameters()), translation.origin
     behind = {name: ours for ours, names in origin.items() for name in names}
+    absent = {*behind, *own} - tensors.keys()
     complaints = [
-        f"unknown: {name}{did_you_mean(name, tensors.keys() - {name})}"
+        f"unknown: {name}{did_you_mean(name, absent)}"
         for name in tensors
         if name not in translation.ignored and (name not in translation.used or behind.get(name, name) not in own)
     ]
