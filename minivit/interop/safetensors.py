@@ -137,6 +137,7 @@ def _check_header(path: Path, header: dict, available: int) -> dict[str, str]:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path}: damaged entry for tensor {name!r}") from error
         if not isinstance(kind, str) or kind not in DTYPES:
+            kind = kind[:50] if isinstance(kind, str) else type(kind).__name__
             raise CheckpointError(
                 f"{path}: tensor {name!r} has dtype {kind!r}, which is not one of {', '.join(DTYPES)}"
             )

@@ -114,11 +114,11 @@ def _storage(entries: dict[str, zip_file.Entry], folder: str, identity: Any) -> 
     if not isinstance(identity, tuple) or len(identity) != 5 or identity[0] != "storage":
         raise Refused("damaged pickle: it refers to something that is not a storage")
     _, kind, key, _, count = identity
-    entry = entries.get(f"{folder}data/{key}") if isinstance(key, str) else None
-    if entry is None or not isinstance(kind, Name) or kind.name not in STORAGES:
-        raise Refused(
-            f"damaged pickle, or cut short: the storage {key if isinstance(key, str) else '?'!r} is not there"
-        )
+    if not isinstance(key, str) or not isinstance(kind, Name) or kind.name not in STORAGES:
+        raise Refused("damaged pickle: a storage without a name or a class")
+    entry = entries.get(f"{folder}data/{key}")
+    if entry is None:
+        raise Refused(f"damaged pickle, or cut short: the storage {key[:50]!r} is not there")
     dtype = STORAGES[kind.name]
     if _whole((count,))[0] * np.dtype(DTYPES[dtype]).itemsize > entry.size:
         raise Refused(f"storage {key!r} is to hold {count} numbers of {dtype}, and has {entry.size} bytes")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_BYTES, MAX_OPCODES = 1 << 25, 400_000  # 40 opcodes and 150 bytes describe a tensor
+MAX_ARGUMENTS = 8
 VALUES = {
     "INT", "LONG", "LONG1", "LONG4", "BININT", "BININT1", "BININT2", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE",
     "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
@@ -157,6 +158,8 @@ class _Machine:
             _put(target, items)
 
     def look_up(self, module: Any, name: Any) -> Name:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise TypeError("a name is not text")
         full = f"{module}.{name}".replace("__builtin__.", "builtins.")  # as Python 2 called it
         if full not in self.known:
             raise Refused(
@@ -167,6 +170,8 @@ class _Machine:
 
     def call(self, function: Any, arguments: Any) -> Any:
         name = function.name if isinstance(function, Name) else ""
+        if not isinstance(arguments, tuple) or len(arguments) > MAX_ARGUMENTS:
+            raise TypeError("arguments are not a short tuple")
         if name in self.calls:
             return self.calls[name](*arguments)
         if name in SETS:
@@ -176,7 +181,7 @@ class _Machine:
         raise Refused(f"its pickle calls {_shown(function)}, which is not allowed")
 
     def set_of(self, items: Any) -> set:
-        if not isinstance(items, list | tuple) or not all(type(item) in (str, int, float, bool) for item in items):
+        if not isinstance(items, list | tuple) or not all(map(_plain_key, items)):
             raise Refused("a set in its pickle holds more than texts and numbers")
         self.copied += len(items)
         if self.copied > MAX_OPCODES:  # a long list is written once, and could be made a set many times
@@ -191,14 +196,19 @@ class _Machine:
 
 
 def _put(table: dict, items: list) -> dict:
-    """Add keys and values, which alternate in `items`; a key is a text or a whole number, and comes once."""
+    """Add keys and values, which alternate in `items`; a key is a text or a number, and comes once."""
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if type(key) is not str and not (type(key) is int and abs(key) < 2**63):  # hashing a deep tuple would exhaust
-            raise Refused(f"a dict in its pickle has {_shown(key)} as a key")  # the C stack
+        if not _plain_key(key):
+            raise Refused(f"a dict in its pickle has {_shown(key)} as a key")
         if key in table:
             raise Refused(f"a dict in its pickle has the key {str(key)[:100]!r} twice")
         table[key] = value
     return table
+
+
+def _plain_key(key: Any) -> bool:
+    """Whether it may be hashed: a deep tuple would exhaust the C stack, and a huge number is not hashed once but always."""
+    return type(key) in (str, float, bool) or (type(key) is int and abs(key) < 2**63)
 
 
 def _shown(value: Any) -> str:

@@ -615,7 +615,9 @@ HOSTILE = {
     "a dict gets an odd number of items": (b"}(K\1K\2K\3u", "damaged pickle"),
     "a tuple gets items": (b")(K\1e", "no value that suits"),
     "a text gets items": (op("x") + b"(K\1K\2u", "no value that suits"),
-    "a name of two numbers": (b"K\1K\2\x93", "asks for '1.2'"),
+    "a name of two numbers": (b"K\1K\2\x93", "a name is not text"),
+    "many arguments": (SIZE + b"(" + b"K\1" * 9 + b"tR", "arguments are not a short tuple"),
+    "arguments are a text": (SIZE + op("x" * 100_000) + b"R", "arguments are not a short tuple"),
     "a mark alone": (b"(", "no value that suits"),
     "no text": (b"X\2\0\0\0\xff\xfe", "damaged pickle"),
     "no number": (b"Iabc\n", "damaged pickle"),
@@ -633,9 +635,9 @@ HOSTILE = {
     # tensors
     "a storage that is not there": (table(a=tensor(key="7")), "the storage '7' is not there"),
     "a storage elsewhere": (table(a=tensor(key="../data.pkl")), "is not there"),
-    "a storage named by a number": (table(a=tensor(key=0)), "is not there"),
+    "a storage named by a number": (table(a=tensor(key=0)), "a storage without a name or a class"),
     "a storage of another kind": (table(a=tensor(storage="ComplexFloatStorage")), "asks for 'torch.ComplexFloatStorage'"),
-    "a storage that is a function": (table(a=tensor(storage="Size")), "is not there"),
+    "a storage that is a function": (table(a=tensor(storage="Size")), "a storage without a name or a class"),
     "a storage larger than its entry": (table(a=tensor(count=7)), "'0' is to hold 7 numbers of F32, and has 24 bytes"),
     "a storage of 2**62": (table(a=tensor(count=2**62)), "is to hold"),
     "a storage of -1": (table(a=tensor(count=-1)), "not made of whole numbers"),
@@ -697,6 +699,10 @@ ABUSE = {
     "very many opcodes": (b"N" * 5_000_000, "more than 400000 opcodes"),
     "a long list made a set again and again": (
         b"](" + b"K\1" * 20_000 + b"eq\0c__builtin__\nset\nq\1" + b"h\1h\0\x85R" * 20_000, "too many and too large"),
+    "lists in lists for a name": (b"(" + laughs(200) + b"\x93", "a name is not text"),
+    "a huge number in a set": (
+        b"\x8b\0\0\x10\0" + b"\1" * (1 << 20) + b"q\1" + b"](" + b"h\1" * 100_000 + b"eq\0c__builtin__\nset\nh\0\x85R",
+        "more than texts and numbers"),
     "a long shape used again and again": (b"(" + b"K\1" * 100_000 + b"tq\0" + SIZE + b"h\0\x85R", "not made of whole"),
     "a long key on many levels": (
         b"X" + (20_000_000).to_bytes(4, "little") + b"k" * 20_000_000 + b"q\0" + b"}h\0" * 9 + b"}" + b"s" * 9,
