@@ -1,4 +1,4 @@
-"""The command line: `minivit train | eval | predict | look | info | data`. It parses, calls the library and prints."""
+"""The command line: `minivit train | eval | predict | look | …`. It parses, calls the library and prints."""
 
 import argparse
 import contextlib
@@ -14,19 +14,23 @@ from typing import Any, NoReturn
 import minivit as mv
 from minivit.engine.backend import get_backend
 from minivit.engine.errors import CheckpointError, ConfigError, DataError, MinivitError, did_you_mean
-from minivit.interop import safetensors, saved
+from minivit.interop import own, safetensors, saved
+from minivit.interop.stored import NAMES, open_tensors
 
 OVERVIEW = """\
 minivit: a Vision Transformer from scratch, in NumPy (and CuPy).
 
   minivit train                  train a ViT on 1,797 handwritten digits, about a minute
-  minivit eval RUN               its loss and accuracy on a data set
-  minivit predict RUN IMAGE…     what it sees in your own PNG or JPEG files
-  minivit look RUN IMAGE         where it looks: attention maps and rollout, as a PNG
-  minivit info [RUN]             this machine and its libraries; or what is in a checkpoint
+  minivit eval MODEL             its loss and accuracy on a data set
+  minivit predict MODEL IMAGE…   what it sees in your own PNG or JPEG files
+  minivit look MODEL IMAGE       where it looks: attention maps and rollout, as a PNG
+  minivit info [MODEL]           this machine and its libraries; or what is in a file of weights
+  minivit convert MODEL OUT      any model's weights by timm's names, as safetensors
+  minivit export MODEL OUT       a model as an ONNX graph
   minivit data [NAME]            the data sets; or one of them, with a contact sheet
 
-RUN is a checkpoint file, or the folder that `minivit train` wrote it to. An IMAGE may also be a test image of a data
+MODEL is the folder that `minivit train` wrote, or a file of weights, or a folder with config.json and weights: minivit's
+own, or published ones (timm, Google, DeiT, DINO, Hugging Face, lucidrains). An IMAGE may also be a test image of a data
 set, as in digits:7. `minivit COMMAND --help` says more about each.
 
 Environment: MINIVIT_BACKEND=cupy computes on a GPU; MINIVIT_DATA is a folder with data sets; MINIVIT_DEBUG=1 shows
@@ -352,12 +356,12 @@ def _pictures(model: Any, dataset: Any, result: Any, folder: Path) -> list[str]:
 def _eval_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "eval",
-        "RUN ",
+        "MODEL ",
         "Loss and accuracy of a trained model on one part of a data set.",
         "minivit eval runs/digits-vit_digits-s0",
         "minivit eval runs/digits-vit_digits-s0 --split val",
     )
-    parser.add_argument("checkpoint", metavar="RUN", help="a checkpoint file, or the folder of a run")
+    _model_options(parser)
     parser.add_argument("--data", metavar="NAME", help="default: the set that the model was trained on")
     parser.add_argument("--data-dir", metavar="DIR", help="where the files of the data set are, if you have them")
     parser.add_argument(
@@ -370,7 +374,7 @@ def _eval_parser() -> argparse.ArgumentParser:
 def _eval(args: argparse.Namespace) -> int:
     if args.backend:
         mv.use(args.backend)
-    model = _model(args.checkpoint)
+    model = _model(args, classes=True)
     dataset = _data_of(model, args.data_dir, args.data)
     _note_silence(model)
     split = dataset.parts[args.split]
@@ -393,10 +397,10 @@ def _interval(right: int, n: int) -> tuple[float, float]:
 def _predict_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "predict",
-        "RUN IMAGE… ",
-        "The three most likely classes of each image. Images are scaled and cropped to the size the model was trained on, "
-        "and made grey or RGB as it needs.",
+        "MODEL IMAGE… ",
+        "The three most likely classes of each image. Images are prepared as those were that the model was trained on.",
         "minivit predict runs/digits-vit_digits-s0 digits:0 digits:1",
+        "minivit predict vit_base_patch16_224.safetensors cat.jpg",
         "minivit predict runs/digits-vit_digits-s0 photo.jpg --invert      dark ink on white paper",
     )
     _image_options(parser)
@@ -406,10 +410,10 @@ def _predict_parser() -> argparse.ArgumentParser:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    model = _model(args.checkpoint)
+    model = _model(args, classes=True)
     read = [_image(name, model, args.invert) for name in args.images]
     _note_silence(model)
-    rows = _top3(model, [image for image, _ in read])
+    rows = _top(model, [image for image, _ in read], 3)
     if args.json:
         found = [
             {"image": name, "top": [{"class": c, "probability": p} for c, p in row]}
@@ -427,11 +431,12 @@ def _predict(args: argparse.Namespace) -> int:
 def _look_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "look",
-        "RUN IMAGE ",
+        "MODEL IMAGE ",
         "Where a model looks in one image: attention for each layer and head, their mean, and rollout, as a PNG. "
-        "Attention says where values were fetched from, not why the answer came out.",
+        "Attention says where values were fetched from, not why the answer came out. A model without attention (a Mixer, a "
+        "CNN) is shown by the gradient of its answer.",
         "minivit look runs/digits-vit_digits-s0 digits:7",
-        "minivit look runs/digits-vit_digits-s0 photo.png --layer 0 2 --patch 1,3 -o corner.png",
+        "minivit look vit.safetensors photo.jpg --layer 0 11 --patch 1,3 -o corner.png",
     )
     _image_options(parser)
     parser.add_argument("image", metavar="IMAGE", help="PNG, JPEG, …, or a test image such as digits:7")
@@ -445,21 +450,26 @@ def _look_parser() -> argparse.ArgumentParser:
 def _look(args: argparse.Namespace) -> int:
     from minivit import viz
 
-    model = _model(args.checkpoint)
+    model = _model(args)
     image, _ = _image(args.image, model, args.invert)
-    attention = _attention(model, image[None])
-    if not attention:
-        raise ConfigError(f"{args.checkpoint}: a {type(model).__name__} has no attention to look at; train a ViT")
-    where = _where(model, image[None])
-    if args.patch is not None:
-        where["query"] = args.patch
     _note_silence(model)
-    answers = _top3(model, [image])[0]
-    name = Path(args.image).name
-    figure = viz.look(
-        image, [a[0] for a in attention], layers=args.layer, heads=args.head, answers=answers, title=name, **where
-    )
-    out = Path(args.out or f"look-{Path(name.replace(':', '-')).stem}.png")
+    shown = {
+        "title": Path(args.image).name,
+        "answers": _top(model, [image], 5)[0] if model.config["num_classes"] else (),
+    }
+    if model.meta["name"] is None and model.config["num_classes"] and not getattr(model.source, "labels", None):
+        shown["note"] = "(the file holds no names of classes)"
+    attention = _attention(model, image[None])
+    if attention:
+        where = _where(model, image[None]) | {"pooling": _pooling(model, image[None])}
+        if args.patch is not None:
+            where["query"] = args.patch
+        figure = viz.look(image, [a[0] for a in attention], layers=args.layer, heads=args.head, **where, **shown)
+    else:
+        if any(option is not None for option in (args.layer, args.head, args.patch)):
+            raise ConfigError(f"a {type(model).__name__} has no attention: leave out --layer, --head and --patch")
+        figure = viz.influence(image, _influence(model, image), kind=type(model).__name__, **shown)
+    out = Path(args.out or f"look-{Path(shown['title'].replace(':', '-')).stem}.png")
     viz.save(figure, out)
     print(figure.alt)
     print(f"Written to {out}")
@@ -467,31 +477,66 @@ def _look(args: argparse.Namespace) -> int:
 
 
 def _image_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="RUN", help="a checkpoint file, or the folder of a run")
+    _model_options(parser)
     parser.add_argument(
         "--invert", action="store_true", help="swap dark and bright first: ink on paper to the white on black"
     )
 
 
-def _model(checkpoint: str) -> Any:
-    """The trained model in a file or a run's folder, with `meta` filled where the file is silent."""
-    path = Path(checkpoint)
-    if path.is_dir():
-        path = path / "checkpoint.safetensors"
-    if not path.exists():
-        what = (
-            f"holds no {path.name}" if path.parent.is_dir() and path.name != Path(checkpoint).name else "does not exist"
-        )
-        raise ConfigError(f"{checkpoint} {what}{did_you_mean(checkpoint, _runs())}")
-    model = mv.load(path)
-    if not model.config["num_classes"]:
-        raise ConfigError(f"{checkpoint}: this model has no classes; it gives features only")
-    channels = model.config["in_channels"]
-    names = [f"class {i}" for i in range(model.config["num_classes"])]
+def _model_options(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    parser.add_argument(
+        "checkpoint",
+        metavar="MODEL",
+        nargs="?" if optional else None,
+        help="a file of weights, or the folder of a run or of a published model",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="of published weights: what they cannot say (num_heads=6, eps=1e-12, mlp=gelu_tanh), another image_size, or "
+        "which part of a file (part=student)",
+    )
+
+
+def _model(args: argparse.Namespace, classes: bool = False) -> Any:
+    """The model in a file or folder, whoever wrote it, with `meta` filled where the file is silent."""
+    model = _opened(args)
+    number, channels = model.config["num_classes"], model.config["in_channels"]
+    if classes and not number:
+        raise ConfigError(f"{args.checkpoint}: this model has no classes; it gives features only")
+    _check_meta(_path(args.checkpoint), model)
+    prepare, labels = getattr(model, "preprocess", None), getattr(model.source, "labels", None)
+    names = labels if labels and len(labels) == number else [f"class {i}" for i in range(number)]
     silent = {"name": None, "class_names": names, "mean": [0.5] * channels, "std": [0.5] * channels}
-    _check_meta(path, model)
-    model.meta = silent | (model.meta or {})
+    told = {"mean": list(prepare.mean), "std": list(prepare.std)} if prepare else {}
+    model.meta = silent | (model.meta or told)
     return model
+
+
+def _opened(args: argparse.Namespace, strict: bool = True) -> Any:
+    """The model as its file has it: `mv.load` for minivit's own files, `mv.load_pretrained` for others."""
+    path, given = _path(args.checkpoint), dict(args.set or ())
+    if not given and own.recognises(open_tensors(path)[1]):
+        return mv.load(path)
+    return mv.load_pretrained(path, strict=strict, **given)
+
+
+def _path(checkpoint: str) -> Path:
+    """The file or folder that holds the weights. Raises `ConfigError` where there is none."""
+    path = Path(checkpoint)
+    run = path / "checkpoint.safetensors"
+    if run.exists():
+        return run
+    if not path.exists():
+        raise ConfigError(f"{checkpoint} does not exist{did_you_mean(checkpoint, _runs())}")
+    if path.is_dir() and not any((path / name).exists() for name in (*NAMES, "config.json")):
+        raise ConfigError(
+            f"{checkpoint} holds no {run.name} of a run, nor {NAMES[0]} and config.json of a published model"
+            f"{did_you_mean(checkpoint, _runs())}"
+        )
+    return path
 
 
 def _check_meta(path: Path, model: Any) -> None:
@@ -509,7 +554,7 @@ def _check_meta(path: Path, model: Any) -> None:
 
 
 def _note_silence(model: Any) -> None:
-    if model.meta["name"] is None:
+    if model.meta["name"] is None and not getattr(model, "preprocess", None):
         _note("the file does not say how images were prepared in training; using mean 0.5 and standard deviation 0.5")
 
 
@@ -535,6 +580,8 @@ def _data_of(model: Any, data_dir: str | None, name: str | None = None) -> Any:
 
 def _image(name: str, model: Any, invert: bool) -> tuple[Any, str | None]:
     """An image file, or NAME:NUMBER of a data set's test part, as float32 (H, W, C) in [0, 1], and its class if known."""
+    import numpy as np
+
     (h, w), channels = model.image_size, model.config["in_channels"]
     set_name, _, number = name.partition(":")
     truth = None
@@ -548,6 +595,8 @@ def _image(name: str, model: Any, invert: bool) -> tuple[Any, str | None]:
             )
         image = mv.data.to_float(dataset.test.images[int(number)])
         truth = dataset.class_names[dataset.test.labels[int(number)]]
+    elif getattr(model, "preprocess", None):  # as its source prepared images, then back to [0, 1]
+        image = model.preprocess(name)[0] * np.float32(model.meta["std"]) + np.float32(model.meta["mean"])
     else:
         image = mv.data.read_image(name, size=(h, w), channels=channels)
     if invert:
@@ -558,15 +607,15 @@ def _image(name: str, model: Any, invert: bool) -> tuple[Any, str | None]:
     return image, truth
 
 
-def _top3(model: Any, images: list) -> list[list[tuple[str, float]]]:
-    """The three most likely classes of each image with their probabilities."""
+def _top(model: Any, images: list, count: int) -> list[list[tuple[str, float]]]:
+    """The most likely classes of each image with their probabilities."""
     import numpy as np
 
     from minivit.training.infer import predict
 
     shares = predict(model, np.stack(images))
     names = model.meta["class_names"]
-    return [[(names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:3]] for row in shares]
+    return [[(names[k], float(row[k])) for k in np.argsort(-row, kind="stable")[:count]] for row in shares]
 
 
 def _preparation(model: Any, invert: bool) -> str:
@@ -582,34 +631,59 @@ def _attention(model: Any, images: Any) -> list:
     return mv.trace(model, prepare(images, model.meta), keep="attention").attention
 
 
+def _pooling(model: Any, images: Any) -> Any:
+    """The attention of the query that gathers the answer, (heads, 1, T), of a model that has one."""
+    from minivit.training.infer import prepare
+
+    if not getattr(model, "attn_pool", None):
+        return None
+    return mv.trace(model, prepare(images, model.meta), keep="attn_pool.pooling").features["attn_pool.pooling"][0]
+
+
+def _influence(model: Any, image: Any) -> Any:
+    """How strongly each patch of an image in [0, 1] moves the answer of a model: (rows, columns)."""
+    from minivit.nn.influence import influence
+    from minivit.training.infer import prepare
+
+    return influence(model, prepare(image[None], model.meta), getattr(model, "patch_size", 1))[0]
+
+
 def _where(model: Any, images: Any) -> dict[str, Any]:
     """What a figure must know of a ViT to draw its attention."""
     h, w = images.shape[1:3]
     grid = h // model.patch_size[0], w // model.patch_size[1]
-    return {"grid": grid, "prefix": model.num_prefix, "query": "class" if model.pool == "cls" else "mean"}
+    query = "class" if model.pool in ("cls", "cls_mean", "cls_dist") else "mean"
+    return {"grid": grid, "prefix": model.num_prefix, "query": query}
 
 
 def _shape(h: int, w: int, channels: int) -> str:
     return f"{h}×{w} {'grey' if channels == 1 else 'RGB' if channels == 3 else f'with {channels} channels'}"
 
 
-# ---------------------------------------------------------------- info, data
+# ---------------------------------------------------------------- info
 
 
 def _info_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "info",
-        "[RUN] ",
-        "This machine, its libraries and data sets; or, given a RUN, what is in its checkpoint.",
+        "[MODEL] ",
+        "This machine, its libraries and data sets; or, given a MODEL, what is in its file: the family, its sizes, what the "
+        "weights do not say and where it was taken from, what was left out, and whether everything fits.",
         "minivit info",
         "minivit info runs/digits-vit_digits-s0",
+        "minivit info dino_deitsmall16_pretrain.pth",
     )
-    parser.add_argument("checkpoint", metavar="RUN", nargs="?", help="a checkpoint file, or the folder of a run")
+    _model_options(parser, optional=True)
     return parser
 
 
 def _info(args: argparse.Namespace) -> int:
-    rows = _about_machine() if args.checkpoint is None else _about_checkpoint(args.checkpoint)
+    if args.checkpoint is None:
+        rows = _about_machine()
+    elif not args.set and own.recognises(open_tensors(_path(args.checkpoint))[1]):
+        rows = _about_checkpoint(_path(args.checkpoint))
+    else:
+        rows = _about_published(args)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:{width}}  {value}".rstrip())
@@ -670,10 +744,48 @@ def _found(name: str) -> str:
 MADE = {"digits": "embedded", "shapes": "drawn by the program", "twin": "drawn by the program"}
 
 
-def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
+def _about_published(args: argparse.Namespace) -> list[tuple[str, Any]]:
+    """What another library's file holds; it need not fit."""
+    path = _path(args.checkpoint)
+    tensors, _ = open_tensors(path)
+    kinds = ", ".join(sorted({t.dtype for t in tensors.values()}))
+    size = f", {path.stat().st_size:,} bytes" if path.is_file() else ""
+    model = _opened(args, strict=False)
+    rows = [("file", f"{path}, {len(tensors)} tensors of {kinds}{size}"), ("family", model.source.family)]
+    rows += [("model", type(model).__name__), ("parameters", f"{model.num_parameters():,}")]
+    rows += [(f"  {key}", value) for key, value in model.config.items() if key != "seed"]
+    rows += _about_source(model)
+    if model.complaints:
+        return rows + [("does not fit", "")] + [("", complaint) for complaint in model.complaints]
+    return rows + [("agreement", "every tensor of the file is used or left out above, every parameter was found")]
+
+
+def _about_source(model: Any) -> list[tuple[str, Any]]:
+    """What a file did not say, what was left out of it, and how its images are prepared."""
+    source, prepare, rows = model.source, getattr(model, "preprocess", None), []
+    if source:
+        rows += [("assumed", "")] * bool(source.assumed) + [(f"  {key}", why) for key, why in source.assumed.items()]
+        reasons: dict[str, list[str]] = {}
+        for name, why in source.ignored.items():
+            reasons.setdefault(why, []).append(name)
+        rows += [("left out", "")] * bool(reasons)
+        rows += [("", f"{_listed(names, 3)}: {why}") for why, names in reasons.items()]
+    if prepare:
+        h, w = prepare.size
+        rows += [("images", f"{_shape(h, w, len(prepare.mean))}, {prepare.resize} resize, {prepare.interpolation}")]
+        rows += [(f"  {key}", ", ".join(f"{v:.4f}" for v in getattr(prepare, key))) for key in ("mean", "std")]
+    if source and source.labels:
+        rows += [("classes", _listed(source.labels, 12))]
+    return rows
+
+
+def _listed(names: Sequence[str], most: int) -> str:
+    return ", ".join(names[:most]) + (f", … ({len(names)})" if len(names) > most else "")
+
+
+def _about_checkpoint(path: Path) -> list[tuple[str, Any]]:
     from minivit.training import checkpoint as checkpoint_file
 
-    path = Path(checkpoint) / "checkpoint.safetensors" if Path(checkpoint).is_dir() else Path(checkpoint)
     tensors, metadata = safetensors.read(path)
     model = saved.rebuild(path, metadata)
     weights = [a for name, a in tensors.items() if not name.startswith(saved.TRAINING_ONLY)]
@@ -682,10 +794,10 @@ def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
     rows += [(f"  {key}", value) for key, value in model.config.items()]
     _check_meta(path, model)
     if model.meta:
-        names = model.meta["class_names"]
-        shown = ", ".join(names[:12]) + (f", … ({len(names)})" if len(names) > 12 else "")
-        rows += [("trained on", model.meta["name"]), ("  classes", shown)]
+        rows += [("trained on", model.meta["name"]), ("  classes", _listed(model.meta["class_names"], 12))]
         rows += [(f"  {key}", ", ".join(f"{v:.4f}" for v in model.meta[key])) for key in ("mean", "std")]
+    rows += [("came from", model.source.family)] if model.source else []
+    rows += _about_source(model) if model.source or not model.meta else []
     if "training" in metadata:
         state = checkpoint_file.training_state(path, metadata)
         try:
@@ -701,6 +813,82 @@ def _about_checkpoint(checkpoint: str) -> list[tuple[str, Any]]:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path}: what it says of its training is damaged ({error})") from error
     return rows
+
+
+# ---------------------------------------------------------------- convert, export
+
+
+def _convert_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "convert",
+        "MODEL OUT ",
+        "Write any model's weights by timm's names, so that timm loads them with strict=True; prints the call that builds the "
+        "network there. What timm cannot express is refused.",
+        "minivit convert ViT-B_16.npz vit.safetensors",
+        "minivit convert runs/digits-vit_digits-s0 digits.safetensors",
+    )
+    _model_options(parser)
+    parser.add_argument("out", metavar="OUT", help="the safetensors file to write")
+    return parser
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from minivit.interop.timm_out import is_plain, timm_call
+
+    model, path = _opened(args), _path(args.checkpoint)
+    call = timm_call(model)
+    if Path(args.out).exists() and path.exists() and os.path.samefile(path, args.out):
+        raise ConfigError(f"{args.out} is the file to be converted; name another one")
+    mv.save(model, args.out)
+    family = model.source.family if model.source else "minivit"
+    print(f"{family} -> timm: {model.num_parameters():,} parameters in {args.out}. To open it there:")
+    print("  import functools, safetensors.torch, timm, torch")
+    print(f"  model = {call}")
+    print(f"  model.load_state_dict(safetensors.torch.load_file({str(args.out)!r}), strict=True)")
+    if not is_plain(model):
+        _note("with timm's default parts the names would fit but the numbers would not: build it as shown")
+    prepare = getattr(model, "preprocess", None)
+    if prepare:
+        mean, std = (", ".join(f"{v:.4g}" for v in values) for values in (prepare.mean, prepare.std))
+        print(f"Images: {_shape(*prepare.size, len(prepare.mean))}, minus {mean}, divided by {std}.")
+    return 0
+
+
+def _export_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "export",
+        "MODEL OUT ",
+        "Write a model as an ONNX graph, for images (batch, H, W, C), float32 and prepared as in training; any batch size. "
+        "Needs the onnx package: pip install -r requirements-onnx.txt.",
+        "minivit export runs/digits-vit_digits-s0 digits.onnx",
+        "minivit export vit.safetensors vit.onnx --attention",
+    )
+    _model_options(parser)
+    parser.add_argument("out", metavar="OUT", help="the ONNX file to write")
+    parser.add_argument("--attention", action="store_true", help="give the attention of each layer besides the logits")
+    return parser
+
+
+def _export(args: argparse.Namespace) -> int:
+    from minivit.interop.onnx import export
+
+    model = _opened(args)
+    kinds = {str(p.dtype) for p in model.parameters()} - {"float32"}
+    if kinds:
+        _note(f"the weights are {', '.join(kinds)}; exported as float32")
+        model.astype("float32")
+    outputs = export(model, args.out, attention=args.attention)
+    shape = _shape(*model.image_size, model.config["in_channels"])
+    print(f"Written to {args.out}: images (batch, H, W, C), {shape}, float32 -> {_listed(outputs, 4)}")
+    prepare = getattr(model, "preprocess", None)
+    told = model.meta or (vars(prepare) if prepare else None)
+    if told:
+        mean, std = (", ".join(f"{v:.4g}" for v in told[key]) for key in ("mean", "std"))
+        print(f"Prepare images as in training: pixels in [0, 1], minus {mean}, divided by {std}.")
+    return 0
+
+
+# ---------------------------------------------------------------- data
 
 
 def _data_parser() -> argparse.ArgumentParser:
@@ -816,6 +1004,15 @@ def _place(text: str) -> tuple[int, int]:
     return row, column
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as num_heads=6")
+    with contextlib.suppress(ValueError):  # anything but a number or a list is a word
+        value = json.loads(value)
+    return name, tuple(value) if isinstance(value, list) else value
+
+
 def _one_of(*choices: str) -> Any:
     def check(text: str) -> str:
         if text not in choices:
@@ -833,6 +1030,8 @@ COMMANDS = {
     "predict": (_predict_parser, _predict),
     "look": (_look_parser, _look),
     "info": (_info_parser, _info),
+    "convert": (_convert_parser, _convert),
+    "export": (_export_parser, _export),
     "data": (_data_parser, _data),
 }
 

@@ -281,60 +281,87 @@ def look(
     prefix: int = 1,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
+    pooling: np.ndarray | None = None,
     answers: Sequence[tuple[str, float]] = (),
+    note: str = "",
     title: str = "",
 ) -> "Figure":
     """One image through all of a model's attention: the photo, rollout, and a map for each layer and head and their mean.
 
     `image` (H, W, C) uint8 or [0, 1]; `attention` L arrays (heads, T, T); `layers` and `heads` choose by number from 0
-    (rollout always takes all); `answers` are (class name, probability), best first. Raises ConfigError for a layer, head
-    or patch that is not there. Maps say where values were fetched from, not why the answer came out as it did.
+    (rollout always takes all); `pooling` (heads, 1, T) is that of a learned query that asks last; `answers` are (class
+    name, probability), best first, `note` a line below them; `title` names the picture. Raises ConfigError for a layer,
+    head or patch that is not there. Maps say where values were fetched from, not why the answer came out as it did.
     """
     if not len(attention):
         raise ConfigError("look: this model has no attention to look at")
     layers = _chosen("layer", layers, len(attention))
     heads = _chosen("head", heads, len(attention[0]))
     rolled = over_patches(rollout([a[None] for a in attention])[0], grid, query=query, prefix=prefix)
-    per_head = [
-        over_patches(attention[i], grid, query=query, prefix=prefix) for i in layers
-    ]  # each (heads, rows, cols)
-    norm = _around_uniform(rolled, *(m[heads] for m in per_head))
+    rows = {f"layer {i}": over_patches(attention[i], grid, query=query, prefix=prefix) for i in layers}
+    if pooling is not None:
+        rows["pooling"] = (pooling[:, 0, prefix:] * pooling.shape[-1]).reshape(len(pooling), *grid)
+    norm = _around_uniform(rolled, *(maps[heads] for maps in rows.values()))
 
     columns = len(heads) + 1
-    tile = min(1.3, max(0.85, 11 / columns))
-    top = 2.2  # inches for the photo and its rollout
+    heading = f"Where {_who(query)} looks in {_short(title, 40) or 'the image'}"
+    heading += (
+        ": attention averaged over all patches, as this model answers from no class token" if query == "mean" else ""
+    )
+    below = "Colours compare with an equal share for every token (uniform). Rollout multiplies the attention of all layers, "
+    below += "with half of each token staying where it is. Below, layer 0 is the first to see the image."
+    below += " Pooling: what the query that gathers the answer asks last." if pooling is not None else ""
+    opening = _Opening(heading, image, _answers(answers, note, image, grid), below)
     sheet = _Sheet(
-        len(layers), columns, image.shape[:2], tile=tile, gap=0.07, above=0.27, left=0.75, top=top + 0.45, bar=True,
-        above_all=False, least_width=7.6,
+        len(rows), columns, image.shape[:2], tile=min(1.3, max(0.85, 11 / columns)), gap=0.07, above=0.27, left=0.75,
+        top=opening.height, bar=True, above_all=False, least_width=LEAST,
     )  # fmt: skip
-    h, w = (top * side / max(image.shape[:2]) for side in image.shape[:2])
-    photo, flow = sheet.place(0.15, 0.35, w, h), sheet.place(0.4 + w, 0.35, w, h)
-    _picture(photo, image)
-    _grid_lines(photo, image, grid, query)
-    _caption(photo, "image")
-    _map(flow, image, rolled, norm)
-    _caption(flow, "rollout")
-    about = f"{image.shape[0]}×{image.shape[1]} pixels in {grid[0]}×{grid[1]} patches"
-    sheet.text(0.7 + 2 * w, 0.35, _answers(answers, [title, about], query, sheet.width - 0.8 - 2 * w))
-    for i, layer in enumerate(layers):
+    opening.draw(sheet, rolled, norm, "rollout", query)
+    for i, (name, maps) in enumerate(rows.items()):
         for j, head in enumerate([*heads, None]):
             ax = sheet.axes(i, j)
-            _map(ax, image, per_head[i].mean(axis=0) if head is None else per_head[i][head], norm)
+            _map(ax, image, maps.mean(axis=0) if head is None else maps[head], norm)
+            if name != "pooling":
+                _mark(ax, image, grid, query, thick=False)
             if i == 0:
                 _caption(ax, "mean" if head is None else f"head {head}")
-        sheet.row_name(i, f"layer {layer}")
+        sheet.row_name(i, name)
     sheet.scale(norm)
 
     r, c = np.unravel_index(rolled.argmax(), rolled.shape)
-    strongest = max(((m[k].max(), layers[i], k) for i, m in enumerate(per_head) for k in heads), key=lambda t: t[0])
-    words = f"A photo, its rollout map and {len(layers)}×{columns} attention maps of {grid[0]}×{grid[1]} patches for "
+    strongest = max(((m[k].max(), name, k) for name, m in rows.items() for k in heads), key=lambda t: t[0])
+    words = f"A photo, its rollout map and {len(rows)}×{columns} attention maps of {grid[0]}×{grid[1]} patches for "
     words += (
         f"{_who(query)}, in multiples of uniform. Rollout peaks at {rolled.max():.1f}× in row {r}, column {c}; the "
     )
-    words += f"strongest head (layer {strongest[1]}, head {strongest[2]}) at {strongest[0]:.1f}×."
+    words += f"strongest head ({strongest[1]}, head {strongest[2]}) at {strongest[0]:.1f}×."
     if answers:
         words += f" Answer: {answers[0][0]}, {100 * answers[0][1]:.0f} %."
-    return _finish(sheet.fig, title or "Attention over the image", words)
+    return _finish(sheet.fig, heading, words)
+
+
+def influence(
+    image: np.ndarray,
+    relative: np.ndarray,
+    *,
+    kind: str = "model",
+    answers: Sequence[tuple[str, float]] = (),
+    note: str = "",
+    title: str = "",
+) -> "Figure":
+    """For a model without attention: the photo beside a map (rows, columns) of `nn.influence`, 1 being the mean patch."""
+    norm = _around_uniform(relative)
+    heading = f"What moves the answer in {_short(title, 40) or 'the image'}: a {kind} has no attention, so this is its gradient"
+    below = "Colours compare with the mean patch: how much the best answer changes when the pixels of a patch change a little."
+    opening = _Opening(heading, image, _answers(answers, note, image, relative.shape), below)
+    sheet = _Sheet(0, 0, image.shape[:2], tile=1, gap=0, top=opening.height, bar=True, least_width=LEAST)
+    opening.draw(sheet, relative, norm, "gradient", "class")
+    sheet.scale(norm, "the mean patch")
+    r, c = np.unravel_index(relative.argmax(), relative.shape)
+    words = f"A photo and a map of {relative.shape[0]}×{relative.shape[1]} patches: how much each moves the answer, in multiples "
+    words += f"of the mean patch. It peaks at {relative.max():.1f}× in row {r}, column {c}."
+    words += f" Answer: {answers[0][0]}, {100 * answers[0][1]:.0f} %." if answers else ""
+    return _finish(sheet.fig, heading, words)
 
 
 # ---------------------------------------------------------------- out
@@ -411,7 +438,9 @@ class _Sheet:
         grid = left + columns * (self.w + gap) - gap
         self.width = max(grid + 0.3, least_width)
         self.left = 0.15 + left
-        self.row = self.h + gap + below + (above if above_all else 0)
+        self.row = max(
+            0.24, self.h + gap + below + (above if above_all else 0)
+        )  # a row of a very wide image has a name too
         lines = _wrapped(heading, self.width).count("\n") + 1 if heading else 0
         self.top = 0.15 + top + 0.3 * lines + (0 if above_all else above)
         self.bottom = self.top + rows * self.row
@@ -440,8 +469,8 @@ class _Sheet:
     def row_name(self, i: int, name: str) -> None:
         self.text(self.left - 0.1, self.top + i * self.row + self.h / 2, name, ha="right", va="center")
 
-    def scale(self, norm: Any) -> None:
-        """The colour bar of attention maps, below the grid."""
+    def scale(self, norm: Any, one: str = "uniform") -> None:
+        """The colour bar of maps, below the grid; `one` says what a value of 1 is."""
         from matplotlib.cm import ScalarMappable
 
         width = min(4.5, self.width - 1)
@@ -450,7 +479,7 @@ class _Sheet:
         ax.set_axis_on()
         bar = self.fig.colorbar(ScalarMappable(norm, "cividis"), cax=ax, orientation="horizontal", extend="both")
         reach = norm.vmax
-        names = [f"1/{reach:.0f} of it", "uniform (the photo shows)", f"{reach:.0f} times it"]
+        names = [f"1/{reach:.0f} of it", f"{one} (the photo shows)", f"{reach:.0f} times it"]
         bar.set_ticks([1 / reach, 1, reach], labels=names)
         bar.minorticks_off()
         bar.ax.tick_params(labelsize=NORMAL, colors=INK)
@@ -519,19 +548,26 @@ def _around_uniform(*maps: np.ndarray) -> Any:
 
 def _grid_lines(ax: Any, image: np.ndarray, grid: tuple[int, int], query: Query) -> None:
     """The cuts between patches, and a frame round the patch that asks."""
-    from matplotlib.patches import Rectangle
-
     h, w = image.shape[:2]
     rows, columns = grid
-    for i in range(1, rows):
+    few = max(grid) <= 32  # more lines would hide the photo
+    for i in range(1, rows if few else 0):
         ax.axhline(i * h / rows - 0.5, color="white", lw=0.5, alpha=0.6)
-    for j in range(1, columns):
+    for j in range(1, columns if few else 0):
         ax.axvline(j * w / columns - 0.5, color="white", lw=0.5, alpha=0.6)
-    if not isinstance(query, str):
-        r, c = query
-        corner = (c * w / columns - 0.5, r * h / rows - 0.5)
-        for width, colour in ((4.5, "white"), (2.5, VERMILLION)):
-            ax.add_patch(Rectangle(corner, w / columns, h / rows, fill=False, ec=colour, lw=width))
+    _mark(ax, image, grid, query)
+
+
+def _mark(ax: Any, image: np.ndarray, grid: tuple[int, int], query: Query, thick: bool = True) -> None:
+    """A frame round the patch that asks, if one does."""
+    from matplotlib.patches import Rectangle
+
+    if isinstance(query, str):
+        return
+    h, w = image.shape[0] / grid[0], image.shape[1] / grid[1]
+    corner = (query[1] * w - 0.5, query[0] * h - 0.5)
+    for width, colour in ((4.5, "white"), (2.5, VERMILLION)) if thick else ((1.2, VERMILLION),):
+        ax.add_patch(Rectangle(corner, w, h, fill=False, ec=colour, lw=width))
 
 
 def _who(query: Query) -> str:
@@ -542,14 +578,39 @@ def _who(query: Query) -> str:
     return f"the patch in row {query[0]}, column {query[1]}"
 
 
-def _answers(answers: Sequence[tuple[str, float]], about: Sequence[str], query: Query, width: float) -> str:
-    letters = max(12, int(width * 10.5))
-    lines = [*(_short(line, letters) for line in about if line), ""]
-    lines += [f"{100 * share:.1f} %  {_short(name, letters - 9)}" for name, share in answers]
-    lines += [""] if answers else []
-    missing = " (the model has no class token)" if query == "mean" else ""
-    below = f"Rollout adds up all layers. Below: where {_who(query)}{missing} looks, head by head."
-    return "\n".join([*lines, *textwrap.wrap(below, letters)])
+LEAST = 7.6  # inches: the least width of a figure that begins with an `_Opening`
+
+
+class _Opening:
+    """What stands above a grid of maps: a heading, the photo, one large map beside it, a text beside both, one below."""
+
+    def __init__(self, heading: str, image: np.ndarray, beside: str, below: str):
+        self.heading, self.below = _wrapped(heading, LEAST * 0.92), _wrapped(below, LEAST * 1.35)
+        self.image, self.beside = image, beside.split("\n")
+        self.h, self.w = (2.2 * side / max(image.shape[:2]) for side in image.shape[:2])
+        self.y = 0.4 + 0.3 * (self.heading.count("\n") + 1)
+        self.end = self.y + max(self.h, 0.212 * len(self.beside)) + 0.1
+        self.height = self.end + 0.17 * (self.below.count("\n") + 1) + 0.1  # inches
+
+    def draw(self, sheet: _Sheet, relative: np.ndarray, norm: Any, name: str, query: Query) -> None:
+        """`relative` is the large map, called `name`."""
+        sheet.text(0.15, 0.12, self.heading, size=LARGE)
+        photo, large = (sheet.place(x, self.y, self.w, self.h) for x in (0.15, 0.3 + self.w))
+        _picture(photo, self.image)
+        _caption(photo, "what the model sees")
+        _grid_lines(photo, self.image, relative.shape, query)
+        _map(large, self.image, relative, norm)
+        _caption(large, name)
+        letters = max(12, int((sheet.width - 0.65 - 2 * self.w) * 10.5))
+        sheet.text(0.5 + 2 * self.w, self.y, "\n".join(_short(line, letters) for line in self.beside))
+        sheet.text(0.15, self.end, self.below, size=SMALL)
+
+
+def _answers(answers: Sequence[tuple[str, float]], note: str, image: np.ndarray, grid: tuple[int, int]) -> str:
+    """The lines beside the photo."""
+    lines = [f"{image.shape[0]}×{image.shape[1]} pixels,", f"{grid[0]}×{grid[1]} patches", ""]
+    lines += [f"{100 * share:.1f} %  {name}" for name, share in answers]
+    return "\n".join([*lines, *([""] if note and answers else []), *textwrap.wrap(note, 24)])
 
 
 def _inside(patch: Query, grid: tuple[int, int]) -> tuple[int, int]:

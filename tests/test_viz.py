@@ -90,6 +90,22 @@ def figures():
         "look at a patch": viz.look(photo, tall, (8, 4), query=(7, 3), layers=[1], heads=[0, 2], title="x" * 90),
         "look, mean pooling": viz.look(images[0], [many[:, 1:, 1:]] * 2, (3, 3), query="mean", prefix=0),
         "look, many heads": viz.look(images[0], [many] * 12, (3, 3)),
+        "look, pooling": viz.look(
+            rng.random((4, 30, 1)),
+            [many] * 2,
+            (3, 3),
+            query="mean",
+            pooling=weights(rng, len(many), 1, 10),
+            note="a " * 30,
+        ),
+        "influence": viz.influence(
+            photo,
+            rng.random((8, 4)),
+            kind="Mixer",
+            answers=[("ship", 0.9), ("a class with a long name", 0.1)],
+            title="x.png",
+        ),
+        "influence, features": viz.influence(rng.random((5, 50, 3)), np.zeros((1, 10)), title="y" * 90),
         "contact sheet": viz.contact_sheet(data.load("digits")),
         "contact sheet, long names": viz.contact_sheet(data.twin(n_train=30, n_val=2, n_test=2), per_class=3),
     }
@@ -97,7 +113,8 @@ def figures():
 
 NAMES = [
     "curves", "one epoch", "predictions", "no mistakes", "long names", "class attention", "with untrained", "mean pooling",
-    "look", "look at a patch", "look, mean pooling", "look, many heads", "contact sheet", "contact sheet, long names",
+    "look", "look at a patch", "look, mean pooling", "look, many heads", "look, pooling", "influence",
+    "influence, features", "contact sheet", "contact sheet, long names",
 ]  # fmt: skip
 
 
@@ -174,6 +191,35 @@ def test_look_names_the_strongest_head_and_the_answer(rng):
     assert "(layer 1, head 1) at 3.0×" in alt
     assert "cat, 87 %" in alt
     assert "row 1, column 1" in alt
+
+
+def test_look_says_who_asks(rng):
+    attention = [weights(rng, 2, 4, 4)]
+    image = rng.random((4, 4, 1))
+    assert viz.look(image, attention, (2, 2), query="mean", prefix=0).title.startswith(
+        "Where the average patch looks in the"
+    )
+    assert "averaged over all patches" in viz.look(image, attention, (2, 2), query="mean", prefix=0).title
+    asking = viz.look(image, attention, (2, 2), query=(1, 0), prefix=0, title="a.png")
+    assert asking.title == "Where the patch in row 1, column 0 looks in a.png"
+    framed = [ax for ax in asking.axes if ax.patches and ax.images]
+    assert len(framed) == 4 and all(
+        p.get_xy() == (-0.5, 1.5) for ax in framed for p in ax.patches
+    )  # photo, 2 heads, mean
+
+
+def test_pooling_has_its_own_row(rng):
+    even, sharp = np.full((1, 5, 5), 0.2), np.array([[[0.1, 0.0, 0.0, 0.9, 0.0]]])
+    alt = viz.look(rng.random((4, 4, 1)), [even], (2, 2), prefix=1, query="mean", pooling=sharp).alt
+    assert "2×2 attention maps" in alt and "(pooling, head 0) at 4.5×" in alt
+
+
+def test_influence_says_where_it_peaks(rng):
+    figure = viz.influence(
+        rng.random((4, 6, 3)), np.array([[1.0, 0.5], [0.5, 2.0]]), kind="Mixer", answers=[("cat", 0.87)]
+    )
+    assert "peaks at 2.0× in row 1, column 1" in figure.alt and "cat, 87 %" in figure.alt
+    assert "a Mixer has no attention" in figure.title
 
 
 # ---------------------------------------------------------------- the arithmetic
