@@ -1,16 +1,19 @@
 # Thin: each target sets up .venv, then calls Python. Without make, see README for the same commands.
-# More arguments go into ARGS: make train ARGS="--data fashion-mnist"
+# More arguments go into ARGS: make train ARGS="--data fashion-mnist", make book ARGS=05
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: train test lint loc bench clean
+.PHONY: train test book lint loc bench clean
 
 train: $(VENV)/ready
 	$(BIN)/python -m minivit train --overwrite $(ARGS)
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest $(ARGS)
+
+book: $(VENV)/ready
+	$(BIN)/python -m scripts.book $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
