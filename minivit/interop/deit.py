@@ -22,6 +22,7 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
     reading.leave_outside(
         {"optimizer.": "of the training", "model_ema.": "the average of the weights; part='model_ema' loads it"}
     )
+    reading.shape("cls_token", 3)
     arguments, assumed = timm.take(reading, config or {})
     third = timm.is_deit_3(reading, {})
     crop = 1.0 if third else Fraction(224, 256)

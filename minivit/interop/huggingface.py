@@ -39,6 +39,8 @@ SWIGLU = {
     "mlp.w12": ["mlp.weights_in", ("mlp.gate_proj", "mlp.up_proj")],
     "mlp.w3": ["mlp.weights_out", "mlp.down_proj"],
 }
+TOKENS = {"deit": ("distillation_token",), "dinov2_with_registers": ("register_tokens",)}  # after the class token
+SIZES = {"hidden_size": "dim", "num_hidden_layers": "depth", "num_channels": "in_channels"}
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
 LEFT_OUT = {
     "*pooler.*": "the pooler, which no classifier reads",
@@ -69,6 +71,7 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
     reading.module("norm", f"{prefix}layernorm")
     settings, assumed = read_settings(said, model, embedding["dim"], swiglu=blocks["mlp"] == "swiglu")
     assumed["preprocess"] = "as the family's published models; there is no preprocessor_config.json"
+    compare(said, embedding | blocks)
     resize = "timm" if model == "dinov2_with_registers" else "huggingface"
     arguments = {"num_classes": classes, "pool": pool, **embedding, **blocks, **settings, "position_resize": resize}
     kind, arguments = plain_or_foreign(arguments)
@@ -103,8 +106,7 @@ def take_embeddings(reading: Reading, prefix: str, model: str, pool: str, said: 
     dim, channels, p, q = reading.shape(f"{prefix}{PATCHES}.weight", 4)
     reading.module("patch_embed.proj", f"{prefix}{PATCHES}")
     embeddings = f"{prefix}embeddings."
-    tokens = [f"{embeddings}{name}" for name in ("cls_token", "distillation_token", "register_tokens")]
-    tokens = [name for name in tokens if name in reading]
+    tokens = [f"{embeddings}{name}" for name in ("cls_token", *TOKENS.get(model, ()))]
     slots = 2 if model == "deit" else 1
     grid = square(reading.shape(f"{embeddings}position_embeddings", 3)[1] - slots)
     size = said.get("image_size") if grid is None else (grid[0] * p, grid[1] * q)
@@ -140,6 +142,13 @@ def take_blocks(reading: Reading, prefix: str, dim: int) -> dict[str, Any]:
         "qkv_bias": qkv_bias,
         "layer_scale": 1.0 if scaled else None,
     }
+
+
+def compare(said: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raises `CheckpointError` where config.json describes another model than the weights."""
+    for theirs, ours in SIZES.items():
+        if said.get(theirs, found[ours]) != found[ours]:
+            raise CheckpointError(f"config.json says {theirs} {said[theirs]!r}; the weights are of {found[ours]}")
 
 
 def read_settings(said: Mapping[str, Any], model: str, dim: int, swiglu: bool) -> tuple[dict[str, Any], dict[str, str]]:

@@ -123,7 +123,8 @@ def complete(
     config = translation.config | overrides | ({"image_size": image_size} if "image_size" in known else {})
     for argument in ("image_size", "patch_size", "in_channels", "num_heads"):
         if argument in known and config.get(argument, 0) is None:
-            raise ConfigError(f"{path}: {argument} cannot be read from these weights; say {argument}=…")
+            why = " (its positions are of no square)" if argument == "image_size" else ""
+            raise ConfigError(f"{path}: {argument} cannot be read from these weights{why}; say {argument}=…")
     return config
 
 
@@ -160,7 +161,13 @@ def fill(model: Module, tensors: dict, translation: Translation) -> list[str]:
             if p.requires_grad:  # a fixed table was made with the model
                 complaints.append(f"missing: {theirs} {p.shape}")
             continue
-        array = translation.weights[name]()
+        try:
+            array = translation.weights[name]()
+        except CheckpointError:
+            raise
+        except (ValueError, IndexError) as error:  # several tensors that cannot be joined
+            complaints.append(f"wrong shape: {theirs} give no {p.shape}: {error}")
+            continue
         if array.shape != p.shape:
             complaints.append(f"wrong shape: {theirs} gives {array.shape}, the model needs {p.shape}")
         else:  # bound, not copied, so that the model's own arrays are never written to and need no memory

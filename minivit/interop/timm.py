@@ -88,6 +88,8 @@ def take(reading: Reading, said: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     assumed = {"eps": "1e-6, the family's default", "mlp": "exact GELU, the family's default", "num_heads": why}
     if grid and "input_size" not in said and grid[0] == grid[1]:
         assumed["image_size"] = f"{grid[0] * p}×{grid[1] * q}, as many patches down as across"
+    if pool == "norm_mean":
+        assumed["pool"] = "the mean of the patches after the norm; there is no class token"
     if "num_heads" in said:
         heads, assumed["num_heads"] = said["num_heads"], f"{said['num_heads']}, from config.json"
     if has(reading, "attn.q_norm.weight"):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import minivit as mv
-from minivit.interop import preprocess, safetensors
+from minivit.interop import preprocess, pretrained, safetensors
 from minivit.interop.stored import open_tensors
 from minivit.interop.translation import ratio, usual_heads
 from minivit.models.foreign import ForeignViT
@@ -95,6 +95,30 @@ def test_everything_in_a_file_of_a_training_is_loaded_or_shown():
     assert model.config["num_classes"] == 0 and model.head is None  # `head.mlp` is no classifier
     shown = [line for line in str(model.source).splitlines() if "optimizer" in line]
     assert len(shown) == 1 and "more: of the training" in shown[0]
+
+
+def test_an_incomplete_teacher_is_not_replaced_by_the_student(monkeypatch):
+    tensors, said = open_tensors(GOLDEN / "family_dino_full.pth")
+    del tensors["teacher.backbone.blocks.1.norm1.weight"]
+    monkeypatch.setattr(pretrained, "open_tensors", lambda path: (tensors, said))
+    with pytest.raises(mv.CheckpointError, match=r"missing: blocks.1.norm1.weight \(16,\)"):
+        golden("dino_teacher")
+    del tensors["teacher.backbone.blocks.0.attn.qkv.weight"]
+    with pytest.raises(mv.CheckpointError, match="missing: .*qkv.weight"):
+        golden("dino_teacher")
+    assert golden("dino_student").complaints == []
+
+
+@pytest.mark.parametrize("name", ["hf_vit", "hf_deit", "hf_dinov2_registers", "deit_3", "dino", "lucidrains"])
+def test_prefix_tokens_are_missed(name, monkeypatch):
+    """A model without one would be another model, whose outputs look as good."""
+    tensors, said = open_tensors(GOLDEN / CASES[name]["path"])
+    missing = {"hf_deit": "distillation_token", "hf_dinov2_registers": "register_tokens"}.get(name, "cls_token")
+    (key,) = [key for key in tensors if key.endswith(missing)]
+    del tensors[key]
+    monkeypatch.setattr(pretrained, "open_tensors", lambda path: (tensors, said))
+    with pytest.raises((mv.CheckpointError, mv.ConfigError), match=f"missing: .*{missing}|image_size cannot be read"):
+        golden(name)
 
 
 def test_a_part_that_is_not_there():
@@ -280,6 +304,7 @@ def test_files_that_are_something_else(tmp_path):
         ({"model_type": "swin"}, "config.json: model_type 'swin' is not known here: vit, deit, dinov2"),
         ({"hidden_act": "quick_gelu"}, "hidden_act 'quick_gelu' is not known"),
         ({"layer_norm_eps": "small"}, "layer_norm_eps 'small' is not a number"),
+        ({"num_hidden_layers": 12}, "config.json says num_hidden_layers 12; the weights are of 2"),
         ({"num_attention_heads": "2"}, "num_heads must be a whole number"),
         ({"num_attention_heads": 5}, "dim 16 does not divide into num_heads 5"),
     ],
