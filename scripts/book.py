@@ -127,7 +127,11 @@ def notebook(path: Path) -> nbformat.NotebookNode:
 def execute(book: nbformat.NotebookNode, folder: Path = BOOK) -> nbformat.NotebookNode:
     """The notebook with its outputs, computed by a fresh kernel in `folder`. Raises CellExecutionError."""
     NotebookClient(
-        book, timeout=600, kernel_name=KERNEL["name"], resources={"metadata": {"path": str(folder)}}
+        book,
+        timeout=600,
+        kernel_name=KERNEL["name"],
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
     ).execute()
     book.metadata["kernelspec"], book.metadata["language_info"] = KERNEL, {"name": "python"}
     for cell in book.cells:
