@@ -289,7 +289,7 @@ def look(
     """One image through all of a model's attention: the photo, rollout, and a map for each layer and head and their mean.
 
     `image` (H, W, C) uint8 or [0, 1]; `attention` L arrays (heads, T, T); `layers` and `heads` choose by number from 0
-    (rollout always takes all); `pooling` (heads, 1, T) is that of a learned query that asks last; `answers` are (class
+    (rollout always takes all); `pooling` (heads, 1, T or N) is that of a learned query that asks last; `answers` are (class
     name, probability), best first, `note` a line below them; `title` names the picture. Raises ConfigError for a layer,
     head or patch that is not there. Maps say where values were fetched from, not why the answer came out as it did.
     """
@@ -300,7 +300,7 @@ def look(
     rolled = over_patches(rollout([a[None] for a in attention])[0], grid, query=query, prefix=prefix)
     rows = {f"layer {i}": over_patches(attention[i], grid, query=query, prefix=prefix) for i in layers}
     if pooling is not None:
-        rows["pooling"] = (pooling[:, 0, prefix:] * pooling.shape[-1]).reshape(len(pooling), *grid)
+        rows["pooling"] = (pooling[:, 0, -grid[0] * grid[1] :] * pooling.shape[-1]).reshape(len(pooling), *grid)
     norm = _around_uniform(rolled, *(maps[heads] for maps in rows.values()))
 
     columns = len(heads) + 1

@@ -109,7 +109,10 @@ def rebuild(path: str | Path, metadata: dict[str, str]) -> Module:
         model.meta = json.loads(metadata["data"]) if "data" in metadata else None
         if "preprocess" in metadata:
             said = json.loads(metadata["preprocess"])
-            model.preprocess = Preprocess(**said | {"size": tuple(said["size"])})
+            h, w = said["size"]
+            model.preprocess = Preprocess(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in said.items()} | {"size": (h, w)}
+            )
         if "source" in metadata:
             from minivit.interop.translation import Origin  # which itself needs the layouts above
 

@@ -71,7 +71,7 @@ def _pooling(config: dict[str, Any]) -> dict[str, Any]:
         "mean": {"global_pool": "avg"},
         "norm_mean": {"global_pool": "avg", "fc_norm": False},
         "tokens_mean": {"global_pool": "avg", "fc_norm": False, "pool_include_prefix": True},
-        "map": {"global_pool": "map"} | ({"pool_include_prefix": True} if config["registers"] else {}),
+        "map": {"global_pool": "map"},
     }
     words = table.get(pool, {}) | ({} if pool.startswith("cls") or pool == "tokens_mean" else {"class_token": False})
     if config["registers"] and pool != "cls_dist":
