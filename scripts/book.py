@@ -108,7 +108,8 @@ def notebook(path: Path) -> nbformat.NotebookNode:
     cells = [nbformat.v4.new_markdown_cell(opening(path))]
     for cell in read.cells:
         tags = list(cell.metadata.get("tags", []))
-        if unknown := [key for key in cell.metadata if key != "tags"] + [t for t in tags if t not in TAGS]:
+        keys = [key for key in cell.metadata if key != "tags" and not key.startswith("lines_to_")]  # jupytext's own
+        if unknown := keys + [tag for tag in tags if tag not in TAGS]:
             raise SystemExit(f"{path.name}: unknown cell metadata or tag {', '.join(unknown)}:\n{cell.source}")
         new = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
         metadata = {"tags": tags} if tags else {}
