@@ -468,6 +468,8 @@ def _look(args: argparse.Namespace) -> int:
     else:
         if any(option is not None for option in (args.layer, args.head, args.patch)):
             raise ConfigError(f"a {type(model).__name__} has no attention: leave out --layer, --head and --patch")
+        if not model.config["num_classes"]:
+            shown["note"] = "(without classes, the answer is the largest feature)"
         figure = viz.influence(image, _influence(model, image), kind=type(model).__name__, **shown)
     out = Path(args.out or f"look-{Path(shown['title'].replace(':', '-')).stem}.png")
     viz.save(figure, out)
