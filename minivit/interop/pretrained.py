@@ -170,8 +170,11 @@ def fill(model: Module, tensors: dict, translation: Translation) -> list[str]:
             continue
         if array.shape != p.shape:
             complaints.append(f"wrong shape: {theirs} gives {array.shape}, the model needs {p.shape}")
+        elif array.dtype.kind != "f":
+            complaints.append(f"wrong type: {theirs} holds {array.dtype}, not floating-point numbers")
         else:  # bound, not copied, so that the model's own arrays are never written to and need no memory
-            p.data = backends.backend_of(p.data).from_host(np.ascontiguousarray(array, np.float32))
+            array = array.astype(np.float32, copy=False)  # before it is laid out anew, which is slow for other types
+            p.data = backends.backend_of(p.data).from_host(np.ascontiguousarray(array))
     return sorted(complaints)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 import minivit as mv
 from minivit.interop import preprocess, pretrained, safetensors
+from minivit.interop.source import Stored
 from minivit.interop.stored import open_tensors
 from minivit.interop.translation import ratio, usual_heads
 from minivit.models.foreign import ForeignViT
@@ -338,6 +339,12 @@ def test_numbers_that_are_not_finite(tmp_path):
         mv.load_pretrained(path, num_heads=2)
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    path = rewritten(tmp_path / "x.safetensors", {"head.weight": lambda old: (100 * old).astype(np.int8)})
+    with pytest.raises(mv.CheckpointError, match="wrong type: head.weight holds int8, not floating-point numbers"):
+        mv.load_pretrained(path, num_heads=2)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_number_types_become_float32(tmp_path, dtype):
     tensors, _ = safetensors.read(TIMM)
@@ -432,6 +439,18 @@ def test_the_mean_of_all_tokens_of_an_old_lucidrains_file():
     final = mv.trace(model, images).final
     np.testing.assert_allclose(model(images).numpy(), model.head(mv.Tensor(final.mean(axis=1))).numpy(), atol=1e-6)
     assert final.shape[1] == 10
+
+
+@pytest.mark.parametrize("name", ["lucidrains", "lucidrains_mean"])
+def test_tokens_with_a_leading_axis_as_older_versions_have_them(name, monkeypatch):
+    tensors, said = open_tensors(GOLDEN / CASES[name]["path"])
+    images = np.random.default_rng(0).random((2, 12, 12, 3), np.float32)
+    expected = golden(name)(images).numpy()
+    for key in ("cls_token", "pos_embedding"):
+        old = tensors[key]
+        tensors[key] = Stored(key, (1, *old.shape), old.dtype, lambda old=old: old.read()[None])
+    monkeypatch.setattr(pretrained, "open_tensors", lambda path: (tensors, said))
+    assert np.array_equal(golden(name)(images).numpy(), expected)
 
 
 @pytest.mark.parametrize("registers", [False, True])
