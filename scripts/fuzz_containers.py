@@ -271,7 +271,7 @@ def fuzz(
             if keep is not None:
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{container}_{seed}_{i}").write_bytes(data)
-    return outcomes, failures, f"at most {most / 2**20:.1f} MiB and {longest:.2f} s for one file"
+    return outcomes, failures, f"at most {most / 1024:,.0f} KiB and {longest:.2f} s for one file"
 
 
 def main() -> int:

@@ -326,6 +326,18 @@ def test_entries_beyond_the_file(archive):
         check(changed, f"'b.npy' is not {size} bytes at")
 
 
+def test_a_stored_entry_of_two_sizes(archive):
+    data, check = archive
+    _, second, _ = directory(data)
+    data[second + 24 : second + 28] = (10).to_bytes(4, "little")
+    check(data, "'b.npy' is not 152 bytes at")
+
+
+def test_a_name_of_a_whole_page(tmp_path):
+    path = write_zip(tmp_path / "x.npz", {"a" * 2000 + ".npy": npy(plain())})
+    refused(path, "its name has 2004 bytes")
+
+
 def test_entries_that_overlap(archive):
     data, check = archive
     first, second, end = directory(data)
@@ -526,6 +538,18 @@ def test_what_the_hand_made_pickles_look_like(tmp_path):
     path = write_torch(tmp_path / "x.pth", table(a=tensor(), b=tensor((3, 2), (1, 3))))
     arrays, _ = read_all(path)
     assert same(arrays["a"], numbers(2, 3)) and same(arrays["b"], numbers(2, 3).T)
+
+
+def test_the_stride_of_an_axis_of_one_does_not_matter(tmp_path):
+    items = {"a": tensor((1, 6), (2**62, 1)), "b": tensor((6, 1), (1, 2**62)), "c": tensor((1,), (7,), offset=5)}
+    arrays, _ = read_all(write_torch(tmp_path / "x.pth", table(**items)))
+    assert same(arrays["a"], numbers(1, 6)) and same(arrays["b"], numbers(6, 1)) and same(arrays["c"], numbers(6)[5:])
+
+
+def test_attributes_of_an_ordered_dict_are_dropped(tmp_path):
+    body = TABLE + b")R" + op("a") + tensor() + b"s}" + op("_metadata") + tensor() + b"sb"
+    arrays, metadata = read_all(write_torch(tmp_path / "x.pth", body))
+    assert list(arrays) == ["a"] and metadata == {}
 
 
 def test_big_endian_and_repacked_files(tmp_path):
