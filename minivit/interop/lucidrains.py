@@ -37,7 +37,7 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
     hidden = reading.shape("transformer.layers.0.1.net.1.weight", 2)[0]
     head = "linear_head" if simple else "mlp_head"
     classes = reading.shape(f"{head}.weight", 2)[0] if f"{head}.weight" in reading else 0
-    reading.modules(MODULES | (SIMPLE if simple else VIT) | ({"head": head} if classes else {}), i=depth)
+    reading.modules(MODULES | (SIMPLE if simple else VIT) | ({"head": head} if classes else {}), depth)
     for i in range(depth):
         reading.module(f"blocks.{i}.attn.qkv", f"transformer.layers.{i}.0.to_qkv", bias=False)
         take_projection(reading, i, dim)
@@ -103,7 +103,7 @@ def take_projection(reading: Reading, i: int, dim: int) -> None:
         reading.module(ours, theirs, bias=False)
     else:
         reading.weights[f"{ours}.weight"] = partial(np.eye, dim, dtype=np.float32)
-    reading.weights[f"{ours}.bias"] = partial(np.zeros, dim, np.float32)
+    reading.zeros(f"{ours}.bias", dim)
 
 
 def patches(numbers: int) -> tuple[int | None, int | None]:

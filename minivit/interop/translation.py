@@ -105,12 +105,11 @@ class Reading:
         for part in ("weight", "bias") if bias else ("weight",):
             self.tensor(f"{ours}.{part}", *(f"{name}.{part}" for name in theirs), make=side_by_side)
 
-    def modules(self, table: Mapping[str, str | tuple[str, ...]], **numbers: int) -> None:
-        """Many modules by a table of ours -> theirs; `{i}` in both stands for each number below `i`."""
+    def modules(self, table: Mapping[str, str], depth: int) -> None:
+        """Many modules by a table of ours -> theirs; `{i}` in both stands for each number below `depth`."""
         for ours, theirs in table.items():
-            theirs = (theirs,) if isinstance(theirs, str) else theirs
-            for i in range(numbers["i"]) if "{i}" in ours else (0,):
-                self.module(ours.format(i=i), *(name.format(i=i) for name in theirs))
+            for i in range(depth) if "{i}" in ours else (0,):
+                self.module(ours.format(i=i), theirs.format(i=i))
 
     def zeros(self, ours: str, size: int) -> None:
         """A bias that this source does without."""
@@ -162,29 +161,38 @@ def place_prefix(reading: Reading, tokens: list[str], positions: str | None, slo
     Ours: a lone class token has a position, other prefix tokens have none. So rows are added to their tokens (which gives
     the same sum), or a row of zeros is put in front. With a pool other than `cls…` every prefix token is a register.
     """
-    number_of_cls = int(pool.startswith("cls") and bool(tokens))
-    lone = number_of_cls == len(tokens) == 1  # a class token and nothing else: `pos_embed` has a row for it
-
-    def prefix(*arrays: np.ndarray) -> np.ndarray:
-        rows = np.concatenate([a.reshape(1, -1, a.shape[-1]) for a in arrays[: len(tokens)]], axis=1)
-        if slots and not lone:
-            rows = rows.copy()
-            rows[:, :slots] += arrays[-1].reshape(1, -1, rows.shape[-1])[:, :slots]
-        return rows
-
-    def patches(array: np.ndarray) -> np.ndarray:
-        array = array.reshape(1, -1, array.shape[-1])
-        if lone:
-            return array if slots else np.concatenate([np.zeros_like(array[:, :1]), array], axis=1)
-        return array[:, slots:]
-
-    sources = [*tokens, positions] if positions and slots and not lone else tokens
-    if number_of_cls:
-        reading.tensor("cls_token", *sources, make=lambda *arrays: prefix(*arrays)[:, :1])
-    if len(tokens) > number_of_cls:
-        reading.tensor("reg_token", *sources, make=lambda *arrays: prefix(*arrays)[:, number_of_cls:])
+    cls = int(pool.startswith("cls") and bool(tokens))
+    if cls == len(tokens) == 1:
+        reading.tensor("cls_token", *tokens, make=as_rows)
+        if positions:
+            reading.tensor("pos_embed", positions, make=as_rows if slots else _below_a_row_of_zeros)
+        return
+    sources = (*tokens, positions) if positions and slots else tuple(tokens)
+    folded = partial(_folded, len(tokens), slots if positions else 0)
+    if cls:
+        reading.tensor("cls_token", *sources, make=lambda *arrays: folded(*arrays)[:, :1])
+    if len(tokens) > cls:
+        reading.tensor("reg_token", *sources, make=lambda *arrays: folded(*arrays)[:, cls:])
     if positions:
-        reading.tensor("pos_embed", positions, make=patches)
+        reading.tensor("pos_embed", positions, make=lambda table: as_rows(table)[:, slots:])
+
+
+def as_rows(tokens: np.ndarray) -> np.ndarray:
+    """Tokens or positions with the leading axes of ours: (…, n, D) or (D,) -> (1, n, D)."""
+    return tokens.reshape(1, -1, tokens.shape[-1])
+
+
+def _below_a_row_of_zeros(table: np.ndarray) -> np.ndarray:
+    table = as_rows(table)
+    return np.concatenate([np.zeros_like(table[:, :1]), table], axis=1)
+
+
+def _folded(count: int, slots: int, *arrays: np.ndarray) -> np.ndarray:
+    """`count` arrays of prefix tokens as one (1, n, D), with the first `slots` positions of the array after them added."""
+    rows = np.concatenate([as_rows(a) for a in arrays[:count]], axis=1, dtype=np.float32)
+    if slots:
+        rows[:, :slots] += as_rows(arrays[count])[:, :slots]
+    return rows
 
 
 def plain_or_foreign(arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
