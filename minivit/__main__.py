@@ -597,8 +597,10 @@ def _image(name: str, model: Any, invert: bool) -> tuple[Any, str | None]:
             )
         image = mv.data.to_float(dataset.test.images[int(number)])
         truth = dataset.class_names[dataset.test.labels[int(number)]]
-    elif getattr(model, "preprocess", None):  # as its source prepared images, then back to [0, 1]
-        image = model.preprocess(name)[0] * np.float32(model.meta["std"]) + np.float32(model.meta["mean"])
+    elif model.meta["name"] is None and (prepare := getattr(model, "preprocess", None)):
+        image = prepare(name)[0] * np.float32(prepare.std) + np.float32(
+            prepare.mean
+        )  # as its source did, back in [0, 1]
     else:
         image = mv.data.read_image(name, size=(h, w), channels=channels)
     if invert:

@@ -104,6 +104,17 @@ def test_predict_sees_what_the_source_s_preparation_gives(capsys):
     assert best["class"] == f"class {shares.argmax()}" and best["probability"] == pytest.approx(shares.max(), abs=1e-5)
 
 
+def test_a_model_trained_further_here_sees_as_it_was_trained_here(capsys):
+    model = mv.load_pretrained(CASES["google_token"].path)
+    model.meta = {"name": "mine", "class_names": list("abcde"), "mean": [0.1, 0.2, 0.3], "std": [0.3, 0.2, 0.1]}
+    mv.save(model, "m.safetensors")
+    code, out, _ = call(capsys, "predict", "m.safetensors", "photo.jpg", "--json")
+    shares = mv.predict(model, mv.data.read_image("photo.jpg", size=(12, 12), channels=3)[None])[0]
+    best = json.loads(out)[0]["top"][0]
+    assert code == 0 and best["class"] == "abcde"[shares.argmax()]
+    assert best["probability"] == pytest.approx(shares.max(), abs=1e-6)
+
+
 def test_names_of_classes_come_from_config_json(capsys):
     _, out, _ = call(capsys, "predict", CASES["hf_dinov2"].path, "photo.jpg")
     assert "kind of" in out

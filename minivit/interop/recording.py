@@ -42,6 +42,8 @@ class Recording:
     def __init__(self, model: Module):
         small, large = (_Run(model, batch) for batch in BATCHES)
         _compare(small, large)
+        if small.result[0] != "step":
+            raise ConfigError("the model computes nothing with minivit's operations: no graph")
         self.steps = [
             Step(op, path, operands, settings, _common(small.shapes["step", i], large.shapes["step", i]))
             for i, (op, path, operands, settings) in enumerate(small.steps)

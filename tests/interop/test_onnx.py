@@ -75,6 +75,9 @@ def test_onnxruntime_gives_the_same(kind, options):
     model = make(kind, options)
     content = export.to_onnx(model, attention=True)
     onnx.checker.check_model(content, full_check=True)
+    read = {name for node in content.graph.node for name in node.input} | {o.name for o in content.graph.output}
+    made = [*(node.output[0] for node in content.graph.node), *(t.name for t in content.graph.initializer)]
+    assert set(made) <= read and len(set(made)) == len(made)  # nothing is left over, nothing is there twice
     run, rng = session(content), np.random.default_rng(0)
     names = [output.name for output in run.get_outputs()]
     for batch in (1, 2, 3, 7):
@@ -255,6 +258,7 @@ def longer_for_two(self, x):
 @pytest.mark.parametrize(("function", "message"), [
     (lambda s, x: ops.fft2_real(x), r"export: fft2_real \(in module ''\) has no translation into ONNX"),
     (lambda s, x: x[:, np.array([0, 1])], "an index that is an array"),
+    (lambda s, x: s.w, "computes nothing with minivit's operations"),
     (drawn_outside, "an operand of add in module '' depends on the images or on the batch size"),
     (grows_with_the_batch, "an operand of multiply in module '' depends on the images or on the batch size"),
     (only_for_one, "add in module '' does something else for another batch size"),
