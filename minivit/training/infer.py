@@ -45,7 +45,7 @@ def infer(model: Module, images: Any, batch_size: int | None = None, workers: in
     on_gpu = next(model.named_parameters())[1].backend == "cupy"
     try:
         with contextlib.closing(Workers((1 if on_gpu else cores()) if workers is None else workers)) as pool:
-            return np.concatenate(list(pool.map(part, parts)))
+            return np.concatenate(list(pool.map(part, parts, alone=pool.count if len(images) == 1 else 1)))
     finally:
         if training:
             model.train()

@@ -44,11 +44,11 @@ class Processes(Workers):
         self._forked_with: tuple[list[bool], list[np.ndarray]] | None = None  # modes and arrays
         self._running: object | None = None  # the call that waits for answers
 
-    def map(self, function: Callable[..., Any], parts: Iterable[tuple]) -> Iterator[Any]:
+    def map(self, function: Callable[..., Any], parts: Iterable[tuple], alone: int = 1) -> Iterator[Any]:
         """The results in the order of the parts, which are computed in rounds of `count`."""
         parts = list(parts)
         if self.count == 1 or len(parts) == 1 or watchers.get():  # who watches must see every operation
-            yield from super().map(function, parts)
+            yield from super().map(function, parts, alone)
             return
         if self._running is not None or not self._as_forked():
             self.close()  # an answer to an earlier call may still be under way, or the workers know other arrays

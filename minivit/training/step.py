@@ -24,8 +24,8 @@ class TrainStep:
     The batch is cut into `shards · accumulate` parts, of which `workers` are computed at a time, each on one BLAS thread;
     gradients are weighted by the parts' sizes and summed in their order. `shards=None` cuts as many parts as the work is
     worth (`parts_by_work`; with `processes` at least two). The result depends on (seed, shards, accumulate), bit for bit,
-    never on `workers`; `workers=1` is plain and serial. Workers are threads, or with `processes` forked processes (Linux),
-    which small models need.
+    never on `workers`; `workers=1` is plain and serial. Workers are threads (BLAS's own where `shards=1`), or with
+    `processes` forked processes (Linux), which small models need.
     Dropout and its kin draw from (seed, step, part). A loss that is not finite raises `NonFiniteError` and changes nothing.
     Use it as a context manager, or call `close()`, to end the workers.
     """
@@ -65,7 +65,8 @@ class TrainStep:
             for i, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))
         ]
         total, found = 0.0, None
-        for loss, part in self._workers.map(self._part, parts):  # in order, whoever was first
+        alone = self.workers if self.shards == 1 else 1  # who asks for one part leaves the cores to BLAS
+        for loss, part in self._workers.map(self._part, parts, alone):  # in order, whoever was first
             total += loss
             found = part if found is None else [_add(a, b) for a, b in zip(found, part, strict=True)]
         if not math.isfinite(total):

@@ -17,7 +17,8 @@ from minivit.engine.memory import keep_pages
 from minivit.engine.tensor import no_grad, watchers
 from minivit.nn.module import Module, tapped
 
-PART_VALUES = 16_000_000  # what a part of a batch should make, at least; smaller ones wait for each other's Python
+WORTH_SHARING = 8_000_000  # values that a batch makes; below, threads would mostly wait for each other's Python
+PART_VALUES = 16_000_000  # that each of many parts makes; larger ones need more memory, smaller ones more time
 
 
 def cores() -> int:
@@ -40,8 +41,8 @@ class Workers:
     """`map` computes `function(*part)` for each part, `count` at a time; one worker is plain and serial.
 
     NumPy lets other threads run while it computes. Each part has one BLAS thread: two products side by side are faster
-    than one product cut in two (W2's step takes 1.42 times as long then, and 1.57 times with one worker). A part alone has
-    them all. `close` ends the threads.
+    than one product cut in two (W2's step takes 1.42 times as long then, and 1.57 times with one worker), and on a busy
+    machine BLAS's own threads wait in vain for each other. `close` ends the threads.
     """
 
     def __init__(self, count: int):
@@ -49,10 +50,13 @@ class Workers:
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
 
-    def map(self, function: Callable[..., Any], parts: Iterable[tuple]) -> Iterator[Any]:
-        """The results in the order of the parts; an exception in one of them is raised here."""
+    def map(self, function: Callable[..., Any], parts: Iterable[tuple], alone: int = 1) -> Iterator[Any]:
+        """The results in the order of the parts; an exception in one of them is raised here.
+
+        A part that is the only one has `alone` BLAS threads.
+        """
         parts = list(parts)
-        with blas_threads(self.count if len(parts) == 1 else 1):
+        with blas_threads(alone if len(parts) == 1 else 1):
             if self.count == 1 or len(parts) == 1:
                 for part in parts:
                     yield function(*part)
@@ -76,12 +80,15 @@ class Workers:
 
 
 def parts_by_work(model: Module, images: Any) -> int:
-    """Into how many parts to cut a batch so that each makes `PART_VALUES` values or more: 1, 2, 4, 8, …
+    """Into how many parts to cut a batch: one if it is not worth sharing, else two or 4, 8, … of `PART_VALUES` or more.
 
     It depends on the model and the batch alone, never on the machine, so that results do not either.
     """
-    parts = max(1, len(images) * values_per_image(model, images) // PART_VALUES)
-    return 1 << (parts.bit_length() - 1)
+    values = len(images) * values_per_image(model, images)
+    if values < WORTH_SHARING:
+        return 1
+    many = max(1, values // PART_VALUES)
+    return max(2, 1 << (many.bit_length() - 1))
 
 
 def values_per_image(model: Module, images: Any) -> int:

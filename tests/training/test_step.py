@@ -87,8 +87,8 @@ def test_parts_by_work():
     assert parts(small, 64, 8) == 1  # as little work is not shared
     assert workers.values_per_image(small, np.zeros((1, 8, 8, 1), np.float32)) == pytest.approx(40_810, rel=0.01)
     assert small.training, "the mode is as before"
-    many = [parts(mv.create("vit_28"), n, 28) for n in (1, 200, 500, 1000, 2000)]
-    assert many == [1, 1, 2, 4, 8]
+    many = [parts(mv.create("vit_28"), n, 28) for n in (100, 110, 500, 1000, 2000)]
+    assert many == [1, 2, 2, 4, 8]
 
 
 def test_clip_bounds_the_step(batch):
