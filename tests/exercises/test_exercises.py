@@ -11,7 +11,7 @@ from exercises import check, manifest, skeletons
 from exercises.__main__ import main
 from exercises.checking import difference, examine
 from exercises.manifest import exercise, exercises
-from exercises.workshop import ch02, ch03, ch04, ch05
+from exercises.workshop import ch02, ch03, ch04, ch05, ch06
 from minivit.engine import composed
 from minivit.engine.errors import ConfigError
 
@@ -78,6 +78,16 @@ def test_the_answers_of_the_workshop_are_what_the_library_does(rng):
     images, kernel = rng.random((2, 6, 9, 3)), rng.random((3, 3, 3, 5))
     assert np.allclose(ch05.conv_is_patchify(images, kernel), mv.conv2d(images, kernel, stride=3).numpy())
 
+    q, k, v = (mv.Tensor(rng.standard_normal(s), requires_grad=True) for s in ((2, 3, 4), (2, 5, 4), (2, 5, 6)))
+    g = rng.standard_normal((2, 3, 6))
+    composed.attention(q, k, v).backward(g)
+    ours = ch06.attention_vjp(g, q.data, k.data, v.data)
+    assert all(np.allclose(a, x.grad) for a, x in zip(ours, (q, k, v), strict=True))
+
+    x, *weights = rng.standard_normal((2, 5, 6)), *rng.standard_normal((3, 6, 4))
+    one_head = mv.attention(*(x @ w for w in weights)).numpy()
+    assert np.allclose(ch06.attention_bug(x, *weights), one_head)
+
 
 def test_gradients_of_a_graph_by_hand():
     x, y = ch02.Node(3.0), ch02.Node(2.0)
@@ -141,6 +151,33 @@ def nudges_and_forgets(f, x, eps=1e-4):
     return x
 
 
+def head(when="before", by=lambda q: q.shape[-1] ** -0.5, axis=-1):
+    """Attention with its scale and its softmax in other places."""
+
+    def attention(q, k, v):
+        scores = (q @ k.swapaxes(-1, -2)).numpy() * (by(q) if when == "before" else 1)
+        e = np.exp(scores - scores.max(axis=axis, keepdims=True))
+        weights = e / e.sum(axis=axis, keepdims=True) * (by(q) if when == "after" else 1)
+        return weights @ v.numpy()
+
+    return attention
+
+
+def wrong_vjp(centre=True, axis=-1, scale=True, turned=True):
+    """The gradients of attention with one part left out or another axis."""
+
+    def attention_vjp(g, q, k, v):
+        by = q.shape[-1] ** -0.5
+        e = np.exp(q @ k.swapaxes(-1, -2) * by)
+        weights = e / e.sum(axis=-1, keepdims=True)
+        d = g @ v.swapaxes(-1, -2)
+        d = weights * (d - (weights * d).sum(axis=axis, keepdims=True) * centre) * (by if scale else 1)
+        dk = d.swapaxes(-1, -2) @ q if turned else np.resize(d, (*k.shape[:-1], q.shape[-2])) @ q
+        return d @ k, dk, weights.swapaxes(-1, -2) @ g
+
+    return attention_vjp
+
+
 MISTAKES = [
     ("shapes", lambda: [(3, 4), (3, 4), (3, 4), (5, 5), (2, 3, 4), "error"], "value 2 of your result"),
     ("shapes", lambda: [(3, 4)] * 5, "has 5 values, expected 6"),
@@ -170,6 +207,20 @@ MISTAKES = [
     ("patchify", lambda images, patch_size: 1 / 0, "stopped with ZeroDivisionError"),
     ("conv_is_patchify", lambda images, kernel: None, "returns nothing"),
     ("add_class_token", lambda tokens, cls: mv.concatenate([tokens, mv.broadcast_to(cls, shape=(1, 1, 3))], axis=1), "entry"),
+    ("attention", head(by=lambda q: 1.0), "entry"),
+    ("attention", head(by=lambda q: 1 / q.shape[-1]), "entry"),
+    ("attention", head(when="after"), "entry"),
+    ("attention", head(axis=-2), "entry"),
+    ("attention_vjp", wrong_vjp(centre=False), "value 1 of your result"),
+    ("attention_vjp", wrong_vjp(axis=-2), "value 1 of your result"),
+    ("attention_vjp", wrong_vjp(scale=False), "value 1 of your result"),
+    ("attention_vjp", wrong_vjp(turned=False), "value 2 of your result"),
+    ("attention_bug", ch06.listing_attention_bug, "entry"),
+    ("two_maps_one_output", lambda weights, v: weights, "differs"),
+    ("two_maps_one_output", lambda weights, v: weights[::-1], "output changes"),
+    ("two_maps_one_output", lambda weights, v: weights / 2, "sums to 0.5"),
+    ("two_maps_one_output", lambda weights, v: weights - 1, "negative"),
+    ("two_maps_one_output", lambda weights, v: weights[0], "has shape"),
     ("sincos_2d", lambda rows, columns, dim, base=1e4: exercise("sincos_2d").answer(columns, rows, dim, base), "entry"),
 ]  # fmt: skip
 
@@ -192,6 +243,16 @@ def test_another_way_to_write_it_passes():
 
     assert examine(exercise("patchify"), by_loop).passed
     assert examine(exercise("softmax"), mv.softmax).passed
+
+    def by_einsum(q, k, v):
+        scores = np.einsum("...id,...jd->...ij", q.numpy(), k.numpy()) / q.shape[-1] ** 0.5
+        e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        return np.einsum("...ij,...je->...ie", e / e.sum(axis=-1, keepdims=True), v.numpy())
+
+    assert examine(exercise("attention"), by_einsum).passed
+    assert examine(exercise("attention"), mv.attention).passed
+    assert examine(exercise("attention"), head()).passed  # the builder of its mistakes makes none by itself
+    assert examine(exercise("attention_vjp"), wrong_vjp()).passed
 
 
 def test_a_hidden_answer_stays_hidden():
@@ -254,11 +315,12 @@ def test_the_command_line(capsys, monkeypatch):
     assert "✓ patchify" in capsys.readouterr().out
     assert main(["check", "patchify"]) == 0
     assert main(["check", "softmax"]) == 1 and "not written yet" in capsys.readouterr().out
-    assert main(["check"]) == 1  # the two listings to repair run, so they count as begun
+    assert main(["check"]) == 1  # the listings to repair run, so they count as begun
     assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {
         "patchify:",
         "first_loss:",
         "training_bug:",
+        "attention_bug:",
     }
     assert main(["check", "nonsense"]) == 2
 
