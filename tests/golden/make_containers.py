@@ -77,7 +77,9 @@ def dino_checkpoint() -> dict[str, object]:
         "teacher": torch.nn.ModuleDict({"backbone": linear()}).state_dict(),
         "optimizer": optimizer.state_dict(),
         "epoch": 100,
-        "args": argparse.Namespace(arch="vit_small", patch_size=16, lr=0.0005, local_crops_scale=(0.05, 0.4), fp16=True),
+        "args": argparse.Namespace(
+            arch="vit_small", patch_size=16, lr=0.0005, local_crops_scale=(0.05, 0.4), fp16=True
+        ),
         "dino_loss": OrderedDict(center=torch.zeros(1, 4)),
     }
 
