@@ -33,6 +33,11 @@ def committed(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(book.BOOK / f"{path.stem}.ipynb", as_version=4)
 
 
+def written_chapters() -> list[Path]:
+    """The scripts whose notebook was made; the others are still being written."""
+    return [path for path in book.sources() if (book.BOOK / f"{path.stem}.ipynb").exists()]
+
+
 def code_cells(notebook: nbformat.NotebookNode) -> list:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
