@@ -1,0 +1,112 @@
+"""Usual mistakes in the exercises of chapters 07 to 09 are found, and other ways to write them pass."""
+
+import numpy as np
+import pytest
+
+import minivit as mv
+from exercises.checking import examine
+from exercises.manifest import exercise
+from exercises.workshop import ch07
+
+# --- 07: heads --------------------------------------------------------------------------------------------------------
+
+
+def reshape_alone(x, num_heads):
+    b, t, width = x.shape
+    return x.reshape(b, num_heads, t, width // num_heads)
+
+
+def width_before_heads(x, num_heads):
+    b, t, width = x.shape
+    return x.reshape(b, t, width // num_heads, num_heads).transpose(0, 3, 1, 2)
+
+
+def tokens_before_heads(x, num_heads):
+    b, t, width = x.shape
+    return x.reshape(b, t, num_heads, width // num_heads)
+
+
+def heads_by_slices(x, num_heads):
+    d = x.shape[-1] // num_heads
+    return mv.stack([x[:, :, h * d : (h + 1) * d] for h in range(num_heads)], axis=1)
+
+
+def repacked(axes=("heads", "parts"), bias_too=True):
+    """Packed columns read as if they were stored in this order."""
+
+    def pack_qkv(weight, bias, num_heads):
+        sizes = {"heads": num_heads, "parts": 3}
+        shape = (-1, *(sizes[a] for a in axes), weight.shape[1] // (3 * num_heads))
+        turned = weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
+        return turned, bias.reshape(shape).swapaxes(1, 2).reshape(bias.shape) if bias_too else bias
+
+    return pack_qkv
+
+
+def columns_one_by_one(weight, bias, num_heads):
+    d = weight.shape[1] // (3 * num_heads)
+    chosen = [(3 * h + part) * d + i for part in range(3) for h in range(num_heads) for i in range(d)]
+    return weight[:, chosen], bias[chosen]
+
+
+def verdict(order, same=np.allclose, axis=1):
+    """The test with one order, made by `order(n)`, along one axis."""
+
+    def shuffle_test(layer, tokens):
+        chosen = order(tokens.shape[axis])
+        before, after = layer(tokens), layer(tokens.take(chosen, axis))
+        if same(after, before):
+            return "invariant"
+        return "equivariant" if before.ndim == 3 and same(after, before.take(chosen, axis)) else "neither"
+
+    return shuffle_test
+
+
+def scrambled(n):
+    return np.array([2, 0, 3, 1, 5, 4])[:n]
+
+
+MISTAKES = [
+    ("split_heads", reshape_alone, "entry [0, 0, 1, 0] of your result is 4, expected 100"),
+    ("split_heads", width_before_heads, "entry"),
+    ("split_heads", tokens_before_heads, "has shape"),
+    ("pack_qkv", lambda weight, bias, num_heads: (weight, bias), "value 1 of your result"),
+    ("pack_qkv", repacked(axes=("parts", "heads")), "value 1 of your result"),
+    ("pack_qkv", repacked(bias_too=False), "value 2 of your result"),
+    ("shuffle_test", verdict(lambda n: np.arange(n)), "'invariant', expected 'equivariant'"),
+    ("shuffle_test", verdict(lambda n: np.arange(n)[::-1]), "expected 'neither'"),
+    ("shuffle_test", verdict(lambda n: np.roll(np.arange(n), 1)), "expected 'neither'"),
+    ("shuffle_test", verdict(scrambled, same=np.array_equal), "'neither', expected 'equivariant'"),
+    ("shuffle_test", verdict(lambda n: np.array([1, 0]), axis=0), "expected"),
+]
+RIGHT = [
+    ("split_heads", heads_by_slices),
+    ("pack_qkv", columns_one_by_one),
+    ("pack_qkv", repacked()),
+    ("shuffle_test", verdict(scrambled)),
+]
+
+
+@pytest.mark.parametrize(("name", "mistake", "words"), MISTAKES)
+def test_a_mistake_is_found_and_named(name, mistake, words):
+    outcome = examine(exercise(name), mistake)
+    assert not outcome.passed and words in outcome.message, outcome.message
+
+
+@pytest.mark.parametrize(("name", "function"), RIGHT)
+def test_another_way_to_write_it_passes(name, function):
+    assert examine(exercise(name), function).passed
+
+
+def test_packed_weights_are_those_of_the_library(rng):
+    """What pack_qkv makes of weights stored head by head is what `mv.nn.Attention` multiplies with."""
+    heads, d = 2, 3
+    stored = rng.standard_normal((6, heads, 3, d))
+    weight, bias = ch07.pack_qkv(stored.reshape(6, -1), rng.standard_normal(18), heads)
+    x = rng.standard_normal((1, 5, 6))
+    module = mv.nn.Attention(6, heads).astype(np.float64)
+    module.qkv.weight.data[:], module.qkv.bias.data[:] = weight, 0 * bias
+    module.proj.weight.data[:] = np.eye(6)
+    parts = [[x @ stored[:, h, part] for part in range(3)] for h in range(heads)]
+    by_hand = np.concatenate([mv.attention(*head).numpy() for head in parts], axis=-1)
+    assert np.allclose(module(mv.Tensor(x)).numpy(), by_hand)
