@@ -192,12 +192,8 @@ mv.viz.show(
 
 # %%
 print("equal:", 0.1 + 0.2 == 0.3, " close:", np.isclose(0.1 + 0.2, 0.3))
-print(
-    "digits: float32",
-    np.finfo(np.float32).precision,
-    "float64",
-    np.finfo(float).precision,
-)
+for kind in (np.float32, np.float64):
+    print(kind.__name__, "keeps", np.finfo(kind).precision, "digits for sure")
 
 # %% [markdown]
 # So "equal" will mean "close" from now on: `np.allclose`. Where small differences are the whole point, as when we check
@@ -244,20 +240,17 @@ mv.viz.show(
 # How can `transpose` exchange axes without touching memory? An array also stores its **strides**: how many bytes to
 # jump for one step along each axis. Exchanging axes exchanges strides.
 
+
 # %%
-print("photo     ", photo.shape, "strides", photo.strides)
-print(
-    "transposed",
-    photo.transpose(1, 0, 2).shape,
-    "strides",
-    photo.transpose(1, 0, 2).strides,
-)
-print("every 4th ", photo[::4, ::4].shape, "strides", photo[::4, ::4].strides)
-print(
-    "shared:",
-    np.shares_memory(photo, photo[::4, ::4]),
-    np.shares_memory(photo, photo[[0, 4]]),
-)
+def layout(name, a):
+    print(f"{name:10} {a.shape!s:14} strides {a.strides}")
+
+
+layout("photo", photo)
+layout("transposed", photo.transpose(1, 0, 2))
+layout("every 4th", photo[::4, ::4])
+print("slice shares memory:", np.shares_memory(photo, photo[::4, ::4]))
+print("list shares memory: ", np.shares_memory(photo, photo[[0, 4]]))
 
 # %% [markdown]
 # One step down is 768 bytes, a row of 256 pixels of 3 bytes. Slices and transposes are **views**: another shape and
@@ -324,11 +317,8 @@ def spoken(count):
         count /= 1024
 
 
-for what, items in (
-    ("values", 256 * 256 * 3),
-    ("pixels", 256 * 256),
-    ("patches", 16 * 16),
-):
+counts = {"values": 256 * 256 * 3, "pixels": 256 * 256, "patches": 16 * 16}
+for what, items in counts.items():
     print(f"{items:>9,} {what:8} {spoken(pair_table_bytes(items)):>8}")
 
 # %% [markdown]
