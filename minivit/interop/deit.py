@@ -24,7 +24,7 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
     )
     reading.shape("cls_token", 3)
     arguments, assumed = timm.take(reading, config or {})
-    third = timm.is_deit_3(reading, {})
+    third = timm.is_deit_3(reading, config or {})
     crop = 1.0 if third else Fraction(224, 256)
     assumed["preprocess"] = f"ImageNet's mean and std, crop_pct {float(crop)}, as DeiT was evaluated"
     assumed["position_resize"] = "huggingface (plain bicubic), as DeiT's fine-tuning does it"

@@ -31,7 +31,7 @@ NOT_DINO = ("fc_norm.weight", "attn_pool.latent", "norm_pre.weight", "reg_token"
 
 
 def recognises(shapes: Shapes, config: dict[str, Any] | None) -> bool:
-    if inside(shapes) is not None:
+    if timm.find_prefix(shapes, PREFIXES) is not None:
         return True
     if config or timm.find_prefix(shapes, ("",)) is None:
         return False
@@ -41,13 +41,8 @@ def recognises(shapes: Shapes, config: dict[str, Any] | None) -> bool:
     )
 
 
-def inside(names: Mapping[str, Any]) -> str | None:
-    """The first prefix that any tensor of a ViT has: where the teacher is incomplete, the student must not pass for it."""
-    return next((p for p in PREFIXES if any(name.startswith(f"{p}blocks.") for name in names)), None)
-
-
 def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> Translation:
-    reading = Reading(tensors, inside(tensors) or "")
+    reading = Reading(tensors, timm.find_prefix(tensors, (*PREFIXES, "")))
     reading.shape("cls_token", 3)
     reading.leave_outside(OUTSIDE)
     second = "mask_token" in reading or "register_tokens" in reading

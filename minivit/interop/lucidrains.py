@@ -40,7 +40,7 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
     reading.modules(MODULES | (SIMPLE if simple else VIT) | ({"head": head} if classes else {}), depth)
     for i in range(depth):
         reading.module(f"blocks.{i}.attn.qkv", f"transformer.layers.{i}.0.to_qkv", bias=False)
-        take_projection(reading, i, dim)
+    projected = take_projections(reading, depth, dim, simple)
 
     tokens, slots, grid = [], 0, None
     if "pos_embedding" in reading:
@@ -60,6 +60,9 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
         "patch_size": f"{patch}, square, of {channels} channels",
         "preprocess": "ImageNet's mean and std, crop_pct 0.875; the library has no preparation of its own",
     }
+    if not projected:
+        heads = 1
+        assumed["num_heads"] = "1, since the attention has no projection"
     if simple:
         assumed["positions"] = "computed sines and cosines, as in SimpleViT, for any image size"
     else:
@@ -93,17 +96,18 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
     )
 
 
-def take_projection(reading: Reading, i: int, dim: int) -> None:
-    """The attention's last Linear, which may do without a bias, or be left out where it would not change the width."""
-    ours, theirs = f"blocks.{i}.attn.proj", f"transformer.layers.{i}.0.to_out"
-    if f"{theirs}.0.weight" in reading:
-        reading.module(ours, f"{theirs}.0")
-        return
-    if f"{theirs}.weight" in reading:
-        reading.module(ours, theirs, bias=False)
-    else:
-        reading.weights[f"{ours}.weight"] = partial(np.eye, dim, dtype=np.float32)
-    reading.zeros(f"{ours}.bias", dim)
+def take_projections(reading: Reading, depth: int, dim: int, simple: bool) -> bool:
+    """The attention's last Linears, without a bias in SimpleViT; False where they are left out, as they are for one head."""
+    projected = any(".to_out." in name for name in reading.names())
+    for i in range(depth):
+        ours, theirs = f"blocks.{i}.attn.proj", f"transformer.layers.{i}.0.to_out"
+        if projected:
+            reading.module(ours, theirs if simple else f"{theirs}.0", bias=not simple)
+        else:
+            reading.weights[f"{ours}.weight"] = partial(np.eye, dim, dtype=np.float32)
+        if simple or not projected:
+            reading.zeros(f"{ours}.bias", dim)
+    return projected
 
 
 def patches(numbers: int) -> tuple[int | None, int | None]:

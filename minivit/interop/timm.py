@@ -18,12 +18,8 @@ from minivit.interop.translation import (
 )
 
 PREFIXES = ("", "state_dict.", "module.", "state_dict.module.")
-TOKENS = (
-    "cls_token",
-    "dist_token",
-    "reg_token",
-    "register_tokens",
-)  # as they precede the patches; the last is DINOv2's
+# Tokens as they precede the patches; the last is DINOv2's name for registers.
+TOKENS = ("cls_token", "dist_token", "reg_token", "register_tokens")
 POOLS = {"avg": "norm_mean", "token": "cls", "map": "map", "": "cls"}  # where the norm comes before the pooling
 # What other names a block may have: LayerScale in DeiT-III's own files, a SwiGLU that is packed into an MLP.
 GAMMAS = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
@@ -56,9 +52,10 @@ def translate(tensors: Mapping[str, Stored], config: dict[str, Any] | None) -> T
 
 
 def find_prefix(names: Mapping[str, Any], prefixes: tuple[str, ...]) -> str | None:
-    """The first prefix under which there is a ViT by timm's names."""
-    wanted = ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "blocks.0.norm1.weight")
-    return next((p for p in prefixes if all(p + name in names for name in wanted)), None)
+    """The first prefix under which there is any block of a ViT by timm's names: of several models in a file the first,
+    even if parts of it are lost, so that another does not pass for it."""
+    blocks = [name for name in names if name.endswith(".attn.qkv.weight")]
+    return next((p for p in prefixes if any(name.startswith(f"{p}blocks.") for name in blocks)), None)
 
 
 def is_deit_3(reading: Reading, said: Mapping[str, Any]) -> bool:

@@ -441,6 +441,15 @@ def test_the_mean_of_all_tokens_of_an_old_lucidrains_file():
     assert final.shape[1] == 10
 
 
+def test_a_missing_projection_is_not_taken_for_one_that_was_left_out(monkeypatch):
+    assert mv.load_pretrained(GOLDEN / "family_lucidrains_one_head.pt").config["num_heads"] == 1
+    tensors, said = open_tensors(GOLDEN / "family_lucidrains.pt")
+    del tensors["transformer.layers.1.0.to_out.0.weight"]
+    monkeypatch.setattr(pretrained, "open_tensors", lambda path: (tensors, said))
+    with pytest.raises(mv.CheckpointError, match="missing: transformer.layers.1.0.to_out.0.weight"):
+        golden("lucidrains")
+
+
 @pytest.mark.parametrize("name", ["lucidrains", "lucidrains_mean"])
 def test_tokens_with_a_leading_axis_as_older_versions_have_them(name, monkeypatch):
     tensors, said = open_tensors(GOLDEN / CASES[name]["path"])
