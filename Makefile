@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: train test book lint loc bench clean
+.PHONY: train test book site pdf lint loc bench clean
 
 train: $(VENV)/ready
 	$(BIN)/python -m minivit train --overwrite $(ARGS)
@@ -14,6 +14,12 @@ test: $(VENV)/ready
 
 book: $(VENV)/ready
 	$(BIN)/python -m scripts.book $(ARGS)
+
+site: $(VENV)/site
+	$(BIN)/python -m scripts.book_site $(ARGS)
+
+pdf: $(VENV)/site
+	$(BIN)/python -m scripts.book_site --pdf
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -29,6 +35,10 @@ bench: $(VENV)-bench/ready
 $(VENV)/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/site: requirements-site.txt $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --requirement requirements-site.txt
 	touch $@
 
 $(VENV)-bench/ready: requirements-bench.txt pyproject.toml

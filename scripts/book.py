@@ -29,6 +29,7 @@ times and versions are left out, and lines printed in two pieces are joined.
 import argparse
 import hashlib
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ STAGES = {  # from pixels to logits and back: what there is at each stage, and i
 }
 GRADIENTS = "gradients"  # a stage of its own: the way back
 TAGS = {"hide-output", "break", "check", "your-turn"}
+COLAB = """\
+import sys
+
+if "google.colab" in sys.modules:  # elsewhere this cell does nothing
+    get_ipython().system("git clone -q --depth 1 {repository} minivit && pip install -q ./minivit")
+    get_ipython().run_line_magic("cd", "minivit/book")"""
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -84,6 +91,11 @@ def front_matter(path: Path) -> dict[str, Any]:
     return about
 
 
+def published() -> dict[str, str]:
+    """Where the book is published, from book/site.toml: `repository` ("" for nowhere yet) and `branch`."""
+    return tomllib.loads((ROOT / "book" / "site.toml").read_text(encoding="utf-8"))
+
+
 def strip(here: list[str]) -> str:
     """Where we are between pixels and logits, and in what shape; the chapter's own stages in bold."""
     parts = [f"**▸ {name} `{shape}`**" if name in here else f"{name} `{shape}`" for name, shape in STAGES.items()]
@@ -96,9 +108,12 @@ def opening(path: Path) -> str:
     about, number = front_matter(path), path.stem[:2]
     count = len(about["exercises"])
     homework = f"[{count} exercise{'s' if count > 1 else ''}](../exercises/ch{number}.py)" if count else "no exercises"
+    place = published()
+    colab = place["repository"].replace("https://github.com/", "https://colab.research.google.com/github/")
+    colab = f" [Open in Colab]({colab}/blob/{place['branch']}/book/{path.stem}.ipynb)." if colab else ""
     return (
         f"# {number} · {about['title']}\n\n*{about['question']}*\n\n{strip(about['here'])}\n\n"
-        f"About {about['minutes']} minutes, {homework}."
+        f"About {about['minutes']} minutes, {homework}.{colab}"
     )
 
 
@@ -106,6 +121,9 @@ def notebook(path: Path) -> nbformat.NotebookNode:
     """A chapter's script as a notebook that was not executed yet, normalised. Raises SystemExit for an unknown tag."""
     read = jupytext.read(path, fmt="py:percent")
     cells = [nbformat.v4.new_markdown_cell(opening(path))]
+    if repository := published()["repository"]:
+        tags = {"tags": ["colab", "remove-cell"]}
+        cells.append(nbformat.v4.new_code_cell(COLAB.format(repository=repository), metadata=tags))
     for cell in read.cells:
         tags = list(cell.metadata.get("tags", []))
         keys = [key for key in cell.metadata if key != "tags" and not key.startswith("lines_to_")]  # jupytext's own

@@ -259,6 +259,8 @@ def style(path: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
                 yield f"the word {hit[0]!r}: {_first_line(cell)}"
             continue
         since = 0
+        if "colab" in tags(cell):
+            continue
         lines = cell.source.splitlines()
         if len([line for line in lines if line.strip()]) > MOST_LINES:
             yield f"a code cell of more than {MOST_LINES} lines: {_first_line(cell)}"
@@ -277,7 +279,7 @@ def style(path: Path, notebook: nbformat.NotebookNode) -> Iterator[str]:
 def measure(notebook: nbformat.NotebookNode) -> dict[str, int]:
     """Words, code cells (without those for the reader), lines of code, figures, predictions, break cells."""
     code = code_cells(notebook)
-    ours = [cell for cell in code if "your-turn" not in tags(cell)]
+    ours = [cell for cell in code if not {"your-turn", "colab"} & {*tags(cell)}]
     return {
         "words": sum(_words(cell.source) for cell in notebook.cells[1:] if cell.cell_type == "markdown"),
         "cells": len(ours),

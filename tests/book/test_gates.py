@@ -279,6 +279,20 @@ def test_the_strip_says_where_we_are():
     assert "the way back" in book.strip(["gradients"]) and "the way back" not in book.strip([])
 
 
+def test_colab_is_offered_once_there_is_a_repository(shelf, monkeypatch):
+    assert "Colab" not in shelf()[1].cells[0].source
+    monkeypatch.setattr(
+        book, "published", lambda: {"repository": "https://github.com/someone/minivit", "branch": "main"}
+    )
+    path, notebook = shelf()
+    address = "https://colab.research.google.com/github/someone/minivit/blob/main/book/05_patches.ipynb"
+    assert f"[Open in Colab]({address})" in notebook.cells[0].source
+    assert "git clone -q --depth 1 https://github.com/someone/minivit minivit" in notebook.cells[1].source
+    notebook.cells[1].outputs = []
+    assert all(found(gate, path, notebook) == "" for gate in ("drift", "executed", "order", "style", "homework"))
+    assert book_gates.measure(notebook)["cells"] == 3
+
+
 def test_ids_are_hashes_and_differ_where_cells_are_alike(shelf):
     twice = CHAPTER + '\n# %% [markdown]\n# Yours.\n\n# %% tags=["your-turn"]\ncheck("patchify", ...)\n'
     ids = [cell.id for cell in shelf(twice)[1].cells]
