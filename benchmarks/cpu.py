@@ -8,8 +8,8 @@ Each library has a process of its own; they take turns of a few steps, so that a
 medians with quartiles, the median of the turn-by-turn ratios to PyTorch eager, whether the first losses agree, and the
 peak memory (proportional set size, summed over a library's processes, sampled in steps that are not timed). Variants:
 `default` takes OPENBLAS_CORETYPE out of the environment, as on a user's machine; `haswell` sets it; `one-core` pins
-every library to one core. `--save` writes benchmarks/results/cpu-<date>.json, beside the
-variants that the same day's file holds already. Use a quiet machine; what counts are ratios.
+every library to one core. `--save` writes benchmarks/results/cpu-<date>.json, beside what
+the same day's file holds already. Use a quiet machine; what counts are ratios.
 """
 
 import argparse
@@ -200,8 +200,9 @@ def main() -> None:
     print("  " + ", ".join(f"{name} {np.median(s):.2f}" for name, s in written["start_up"].items()))
     if args.save:
         path = Path(__file__).parent / "results" / f"cpu-{written['about']['date']}.json"
-        if path.exists():  # variants measured in another run of the same day stay
-            written["results"] = json.loads(path.read_text())["results"] | written["results"]
+        if path.exists():  # what another run of the same day measured stays
+            for variant, found in json.loads(path.read_text())["results"].items():
+                written["results"][variant] = found | written["results"].get(variant, {})
         with replacing(path) as file:
             file.write((json.dumps(written, indent=1) + "\n").encode())
         print(f"written to {path.relative_to(Path.cwd())}")
