@@ -20,6 +20,16 @@ AXE = "axe-core@4.10.3"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 SIZES = {"wide": (1280, 900), "phone": (360, 740)}
 
+WITHOUT_LISTINGS = """() => {
+  for (const place of document.querySelectorAll('span[id^="document-code/"]')) {
+    if (place.nextElementSibling?.tagName === "SECTION") place.nextElementSibling.remove();
+  }
+  for (const link of document.querySelectorAll('li > a[href^="#document-code/"]')) link.parentElement.remove();
+  for (const caption of document.querySelectorAll("p.caption")) {
+    if (caption.textContent.trim() === "The library") caption.remove();
+  }
+}"""
+
 
 def chromium() -> str | None:
     """Where Chromium is, if it is: MINIVIT_CHROMIUM, or the usual names."""
@@ -117,12 +127,13 @@ def _open(context, address: str, page: str, source: str, pictures: Path | None, 
 
 
 def printed(page: Path, target: Path) -> str:
-    """Print one page as a PDF, its folded parts open."""
+    """Print the book on one page as a PDF: folded parts open, listings of the library left out."""
     with served(page.parent) as address, browser() as running:
         tab = running.new_page(color_scheme="light")
         tab.goto(f"{address}/{page.name}", wait_until="load")
         tab.evaluate("window.MathJax?.startup?.promise ?? null")
         tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        tab.evaluate(WITHOUT_LISTINGS)
         margin = dict.fromkeys(("top", "bottom", "left", "right"), "18mm")
-        tab.pdf(path=str(target), format="A4", print_background=True, margin=margin)
+        tab.pdf(path=str(target), format="A4", print_background=True, margin=margin, scale=0.8)
     return f"{target.relative_to(book.ROOT)}: {target.stat().st_size / 1e6:.1f} MB"
