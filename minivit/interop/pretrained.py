@@ -124,7 +124,10 @@ def complete(
     for argument in ("image_size", "patch_size", "in_channels", "num_heads"):
         if argument in known and config.get(argument, 0) is None:
             why = " (its positions are of no square)" if argument == "image_size" else ""
-            raise ConfigError(f"{path}: {argument} cannot be read from these weights{why}; say {argument}=… (on the command line: --set {argument}=…)")
+            raise ConfigError(
+                f"{path}: {argument} cannot be read from these weights{why}; say {argument}=… "
+                f"(on the command line: --set {argument}=…)"
+            )
     return config
 
 
