@@ -28,6 +28,7 @@ times and versions are left out, and lines printed in two pieces are joined.
 
 import argparse
 import hashlib
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -65,6 +66,7 @@ import sys
 if "google.colab" in sys.modules:  # elsewhere this cell does nothing
     get_ipython().system("git clone -q --depth 1 {repository} minivit && pip install -q ./minivit")
     get_ipython().run_line_magic("cd", "minivit/book")"""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # chapters are run again two at a time
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -151,7 +153,7 @@ def execute(book: nbformat.NotebookNode, folder: Path = BOOK) -> nbformat.Notebo
         kernel_name=KERNEL["name"],
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
-    ).execute()
+    ).execute(env=os.environ | ONE_THREAD)
     book.metadata["kernelspec"], book.metadata["language_info"] = KERNEL, {"name": "python"}
     for cell in book.cells:
         cell.metadata.pop("execution", None)

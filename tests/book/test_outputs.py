@@ -22,7 +22,9 @@ def run_again(notebooks: list[Path], report: Path) -> dict[str, list[str]]:
     command += ["-n", "2", "--dist", "loadscope", f"--junitxml={report}", *(path.name for path in notebooks)]
     # The kernels start as make book starts them, whatever this process was told about warnings.
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONWARNINGS", "PYTEST_ADDOPTS", "MPLBACKEND")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment | book.ONE_THREAD, capture_output=True, text=True, check=False
+    )
     assert report.exists(), done.stdout[-3000:] + done.stderr[-3000:]
     faults: dict[str, list[str]] = {path.stem: [] for path in notebooks}
     ran = dict.fromkeys(faults, 0)
