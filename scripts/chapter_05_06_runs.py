@@ -34,9 +34,7 @@ def prepared(dataset: mv.data.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray
     """Standardised float64 images and labels of each part."""
     return {
         name: (
-            mv.data.standardise(part.images, dataset.mean, dataset.std).astype(
-                np.float64
-            ),
+            mv.data.standardise(part.images, dataset.mean, dataset.std).astype(np.float64),
             part.labels,
         )
         for name, part in dataset.parts.items()
@@ -46,21 +44,14 @@ def prepared(dataset: mv.data.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray
 def patches() -> dict:
     """Chapter 05: the network that never compares two patches, with each of its two switches, before and after training."""
     shown, rows = shown_in("05_patches", "PatchReader", "train", "accuracy"), []
-    splits = [("mixed", p, n) for n in (False, True) for p in (False, True)] + [
-        ("file-order", True, True)
-    ]
+    splits = [("mixed", p, n) for n in (False, True) for p in (False, True)] + [("file-order", True, True)]
     for split, positions, nonlinear in splits:
         parts = prepared(mv.data.digits(split=split))
         for seed in SEEDS:
-            model = started(
-                shown.PatchReader, seed, positions=positions, nonlinear=nonlinear
-            )
+            model = started(shown.PatchReader, seed, positions=positions, nonlinear=nonlinear)
             before = shown.accuracy(model, *parts["test"])
             shown.train(model, *parts["train"], seed=seed)
-            after = {
-                part: round(100 * shown.accuracy(model, *parts[part]), 1)
-                for part in ("train", "test")
-            }
+            after = {part: round(100 * shown.accuracy(model, *parts[part]), 1) for part in ("train", "test")}
             rows.append(
                 {"split": split, "positions": positions, "nonlinear": nonlinear, "seed": seed,
                  "before": round(100 * before, 1), **after}
@@ -71,9 +62,7 @@ def patches() -> dict:
 
 def attention() -> dict:
     """Chapter 06: find my twin, by a network that compares no patches and by one head; then one head with and without √d."""
-    shown = shown_in(
-        "06_attention", "PatchReader", "OneHead", "train", "right", "table"
-    )
+    shown = shown_in("06_attention", "PatchReader", "OneHead", "train", "right", "table")
     twin, rows = mv.data.twin(), []
     parts, where = prepared(twin), twin.test.extra["twin"]
 
@@ -94,9 +83,7 @@ def attention() -> dict:
             }
             if network == "OneHead":
                 shares = shown.table(model, parts["test"][0])
-                row["peak on twin"] = round(
-                    100 * float((shares.argmax(axis=1) == where).mean()), 1
-                )
+                row["peak on twin"] = round(100 * float((shares.argmax(axis=1) == where).mean()), 1)
             rows.append(row)
             print(rows[-1], flush=True)
     for unit, rates in ((True, (0.01, 0.03, 0.1, 0.3)), (False, (0.03, 0.1))):
@@ -133,9 +120,7 @@ def started(network: type, seed: int, **options: Any) -> mv.nn.Module:
         return network(**options).astype(np.float64)
 
 
-def steps_of(
-    parts: dict, seed: int, epochs: int, size: int, steps: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def steps_of(parts: dict, seed: int, epochs: int, size: int, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The training images in pieces of `steps` batches, in a new order each epoch: the curve is looked at between them."""
     x, y = parts["train"]
     for epoch in range(epochs):
@@ -149,9 +134,7 @@ def steps_of(
 
 def main(arguments: list[str] | None = None) -> int:
     """Make the runs asked for and write them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.chapter_05_06_runs", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m scripts.chapter_05_06_runs", description=__doc__.splitlines()[0])
     parser.add_argument("chapters", nargs="*", help="05, 06; both without")
     makers = {"05": patches, "06": attention}
     for chapter in parser.parse_args(arguments).chapters or makers:
@@ -162,9 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         lines = ",\n".join(json.dumps(row) for row in found.pop("runs"))
         head = json.dumps(found)[:-1]
-        (BOOK / "assets" / f"{chapter}_runs.json").write_text(
-            f'{head}, "runs": [\n{lines}\n]}}\n', encoding="utf-8"
-        )
+        (BOOK / "assets" / f"{chapter}_runs.json").write_text(f'{head}, "runs": [\n{lines}\n]}}\n', encoding="utf-8")
     return 0
 
 
