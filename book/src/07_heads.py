@@ -192,18 +192,16 @@ for seed in range(3):
 # %%
 few = [0, 1, 5, 9]  # four test images
 rows = np.concatenate([looks(m, x_test[few]) for m in two[0][::-1]], axis=1)
-names = ["untrained 0", "untrained 1", "trained head 0", "trained head 1"]
+names = ["untrained 0", "untrained 1", "trained 0", "trained 1"]
 fig, axes = plt.subplots(4, 5, figsize=(8.6, 6.2), layout="constrained")
 for (b, i), ax in np.ndenumerate(axes):
     ax.set(xticks=[], yticks=[], title="" if b else ["image", *names][i])
-    if i == 0:
-        ax.imshow(twin.test.images[few[b]])
-        continue
-    ax.imshow(rows[b, i - 1].reshape(4, 4), cmap="cividis", vmin=0, vmax=1)
-    ax.plot(
-        where[few[b]] % 4, where[few[b]] // 4, "o", mfc="none", mec="w", ms=20, mew=2
-    )
-    ax.plot(3, 3, "s", mfc="none", mec="w", ms=26)
+    part = rows[b, i - 1].reshape(4, 4) if i else twin.test.images[few[b]]
+    ax.imshow(part, cmap="cividis", vmin=0, vmax=1)
+    r, c = divmod(where[few[b]], 4)
+    if i:
+        ax.plot(c, r, "o", mfc="none", mec="w", ms=20, mew=2)
+        ax.plot(3, 3, "s", mfc="none", mec="w", ms=26)
 top = ", ".join(f"{n} {t:.2f}" for n, t in zip(names, rows.max((0, 2)), strict=True))
 mv.viz.show(fig, alt=f"Four images, maps of patch 0's shares. Largest: {top}.")
 
