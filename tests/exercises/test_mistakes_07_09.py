@@ -6,7 +6,7 @@ import pytest
 import minivit as mv
 from exercises.checking import examine
 from exercises.manifest import exercise
-from exercises.workshop import ch07
+from exercises.workshop import ch07, ch08
 
 # --- 07: heads --------------------------------------------------------------------------------------------------------
 
@@ -66,6 +66,67 @@ def scrambled(n):
     return np.array([2, 0, 3, 1, 5, 4])[:n]
 
 
+# --- 08: the block ----------------------------------------------------------------------------------------------------
+
+
+def norm(axis=-1, ddof=0, outside=False, affine=True):
+    """LayerNorm with another axis, variance or place for ε."""
+
+    def layer_norm(x, weight, bias, eps=1e-6):
+        x = x.numpy()
+        deviation = x.std(axis=axis, ddof=ddof, keepdims=True)
+        deviation = deviation + eps if outside else np.sqrt(deviation**2 + eps)
+        unit = (x - x.mean(axis=axis, keepdims=True)) / deviation
+        return unit * weight.numpy() + bias.numpy() if affine else unit
+
+    return layer_norm
+
+
+def norm_vjp(mean=True, stretch=True, weight_first=True, sums=-1):
+    """The gradient of LayerNorm with one part left out, or its weight applied late."""
+
+    def layer_norm_vjp(g, x, weight, eps=1e-6):
+        deviation = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+        unit = (x - x.mean(axis=-1, keepdims=True)) / deviation
+        h = g * weight if weight_first else g
+        dx = h - mean * h.mean(axis=-1, keepdims=True) - stretch * unit * (h * unit).mean(axis=-1, keepdims=True)
+        dx = dx / deviation if weight_first else weight * dx / deviation
+        rows = (g * unit).reshape(-1, x.shape[-1]), g.reshape(-1, x.shape[-1])
+        return dx, rows[0].sum(axis=0 if sums == -1 else 1), rows[1].sum(axis=0)
+
+    return layer_norm_vjp
+
+
+def post_norm(x, norm1, attention, norm2, mlp):
+    x = norm1(x + attention(x))
+    return norm2(x + mlp(x))
+
+
+def one_norm(x, norm1, attention, norm2, mlp):
+    x = x + attention(norm1(x))
+    return x + mlp(norm1(x))
+
+
+def no_skip(x, norm1, attention, norm2, mlp):
+    return mlp(norm2(attention(norm1(x))))
+
+
+def skip_of_the_norm(x, norm1, attention, norm2, mlp):
+    x = norm1(x)
+    x = x + attention(x)
+    x = norm2(x)
+    return x + mlp(x)
+
+
+def side_by_side(x, norm1, attention, norm2, mlp):
+    return x + attention(norm1(x)) + mlp(norm2(x))
+
+
+def thinks_first(x, norm1, attention, norm2, mlp):
+    x = x + mlp(norm2(x))
+    return x + attention(norm1(x))
+
+
 MISTAKES = [
     ("split_heads", reshape_alone, "entry [0, 0, 1, 0] of your result is 4, expected 100"),
     ("split_heads", width_before_heads, "entry"),
@@ -78,12 +139,30 @@ MISTAKES = [
     ("shuffle_test", verdict(lambda n: np.roll(np.arange(n), 1)), "expected 'neither'"),
     ("shuffle_test", verdict(scrambled, same=np.array_equal), "'neither', expected 'equivariant'"),
     ("shuffle_test", verdict(lambda n: np.array([1, 0]), axis=0), "expected"),
+    ("layer_norm", norm(axis=0), "entry"),
+    ("layer_norm", norm(ddof=1), "entry"),
+    ("layer_norm", norm(outside=True), "entry"),
+    ("layer_norm", norm(affine=False), "entry"),
+    ("layer_norm_vjp", norm_vjp(mean=False, stretch=False), "value 1 of your result"),
+    ("layer_norm_vjp", norm_vjp(mean=False), "value 1 of your result"),
+    ("layer_norm_vjp", norm_vjp(stretch=False), "value 1 of your result"),
+    ("layer_norm_vjp", norm_vjp(weight_first=False), "value 1 of your result"),
+    ("layer_norm_vjp", norm_vjp(sums=0), "value 2 of your result"),
+    ("block", post_norm, "entry"),
+    ("block", one_norm, "entry"),
+    ("block", no_skip, "entry"),
+    ("block", skip_of_the_norm, "entry"),
+    ("block", side_by_side, "entry"),
+    ("block", thinks_first, "entry"),
 ]
 RIGHT = [
     ("split_heads", heads_by_slices),
     ("pack_qkv", columns_one_by_one),
     ("pack_qkv", repacked()),
     ("shuffle_test", verdict(scrambled)),
+    ("layer_norm", mv.layer_norm),
+    ("layer_norm", norm()),
+    ("layer_norm_vjp", norm_vjp()),
 ]
 
 
@@ -110,3 +189,22 @@ def test_packed_weights_are_those_of_the_library(rng):
     parts = [[x @ stored[:, h, part] for part in range(3)] for h in range(heads)]
     by_hand = np.concatenate([mv.attention(*head).numpy() for head in parts], axis=-1)
     assert np.allclose(module(mv.Tensor(x)).numpy(), by_hand)
+
+
+def test_the_gradient_of_layer_norm_is_the_tape_s(rng):
+    x, weight, bias = (mv.Tensor(rng.standard_normal(s), requires_grad=True) for s in ((2, 3, 5), (5,), (5,)))
+    g = rng.standard_normal((2, 3, 5))
+    mv.composed.layer_norm(x, weight, bias).backward(g)
+    ours = ch08.layer_norm_vjp(g, x.data, weight.data)
+    assert all(np.allclose(a, t.grad) for a, t in zip(ours, (x, weight, bias), strict=True))
+
+
+def test_the_block_of_the_workshop_is_the_library_s(rng):
+    theirs = mv.nn.Block(6, 2).astype(np.float64)
+
+    def over_arrays(part):
+        return lambda a: part(mv.Tensor(a)).numpy()
+
+    x = rng.standard_normal((2, 4, 6))
+    parts = [over_arrays(part) for part in (theirs.norm1, theirs.attn, theirs.norm2, theirs.mlp)]
+    assert np.allclose(ch08.block(x, *parts), theirs(mv.Tensor(x)).numpy())
