@@ -6,7 +6,7 @@ import pytest
 import minivit as mv
 from exercises.checking import examine
 from exercises.manifest import exercise
-from exercises.workshop import ch07, ch08
+from exercises.workshop import ch07, ch08, ch09
 
 # --- 07: heads --------------------------------------------------------------------------------------------------------
 
@@ -127,6 +127,56 @@ def thinks_first(x, norm1, attention, norm2, mlp):
     return x + attention(norm1(x))
 
 
+# --- 09: the ViT ------------------------------------------------------------------------------------------------------
+
+
+def count(qkv_bias=1, class_position=1, norms=4, last_norm=1, patch_bias=1):
+    """The count with something forgotten."""
+
+    def count_parameters(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
+        tokens = class_position + (image_size // patch_size) ** 2
+        start = patch_size**2 * in_channels * dim + patch_bias * dim + dim + tokens * dim
+        attention = 4 * dim * dim + qkv_bias * 3 * dim + dim
+        mlp = 2 * mlp_ratio * dim * dim + mlp_ratio * dim + dim
+        return start + depth * (norms * dim + attention + mlp) + last_norm * 2 * dim + (dim + 1) * num_classes
+
+    return count_parameters
+
+
+def vit(order="pre", last_norm=True, pool="cls", activation=mv.gelu, positions=True, class_last=False, skip=True):
+    """The forward pass with a part left out or elsewhere."""
+
+    def vit_forward(images, weights, patch_size, num_heads):
+        def linear(x, name):
+            return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+        def norm(x, name):
+            return mv.layer_norm(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+        def attention(x, b):
+            qkv = linear(x, f"{b}.attn.qkv")
+            return linear(mv.composed.self_attention(qkv, num_heads), f"{b}.attn.proj")
+
+        def mlp(x, b):
+            return linear(activation(linear(x, f"{b}.mlp.fc1")), f"{b}.mlp.fc2")
+
+        x = linear(mv.Tensor(mv.patchify(images, patch_size)), "patch_embed.proj")
+        seat = mv.broadcast_to(weights["cls_token"], shape=(len(images), 1, x.shape[2]))
+        x = mv.concatenate([x, seat] if class_last else [seat, x], axis=1)
+        x = x + weights["pos_embed"] if positions else x
+        for b in [f"blocks.{i}" for i in range(2) if f"blocks.{i}.norm1.weight" in weights]:
+            if order == "pre":
+                x = x * skip + attention(norm(x, f"{b}.norm1"), b)
+                x = x * skip + mlp(norm(x, f"{b}.norm2"), b)
+            else:
+                x = norm(x + attention(x, b), f"{b}.norm1")
+                x = norm(x + mlp(x, b), f"{b}.norm2")
+        x = norm(x, "norm") if last_norm else x
+        return linear(x.mean(axis=1) if pool == "mean" else x[:, 0], "head")
+
+    return vit_forward
+
+
 MISTAKES = [
     ("split_heads", reshape_alone, "entry [0, 0, 1, 0] of your result is 4, expected 100"),
     ("split_heads", width_before_heads, "entry"),
@@ -154,6 +204,18 @@ MISTAKES = [
     ("block", skip_of_the_norm, "entry"),
     ("block", side_by_side, "entry"),
     ("block", thinks_first, "entry"),
+    ("count_parameters", count(qkv_bias=0), "your result is"),
+    ("count_parameters", count(class_position=0), "your result is"),
+    ("count_parameters", count(norms=2), "your result is"),
+    ("count_parameters", count(last_norm=0), "your result is"),
+    ("count_parameters", count(patch_bias=0), "your result is"),
+    ("vit_forward", vit(order="post"), "entry"),
+    ("vit_forward", vit(last_norm=False), "entry"),
+    ("vit_forward", vit(pool="mean"), "entry"),
+    ("vit_forward", vit(activation=mv.relu), "entry"),
+    ("vit_forward", vit(positions=False), "entry"),
+    ("vit_forward", vit(class_last=True), "entry"),
+    ("vit_forward", vit(skip=False), "entry"),
 ]
 RIGHT = [
     ("split_heads", heads_by_slices),
@@ -163,6 +225,8 @@ RIGHT = [
     ("layer_norm", mv.layer_norm),
     ("layer_norm", norm()),
     ("layer_norm_vjp", norm_vjp()),
+    ("count_parameters", count()),
+    ("vit_forward", vit()),
 ]
 
 
@@ -208,3 +272,15 @@ def test_the_block_of_the_workshop_is_the_library_s(rng):
     x = rng.standard_normal((2, 4, 6))
     parts = [over_arrays(part) for part in (theirs.norm1, theirs.attn, theirs.norm2, theirs.mlp)]
     assert np.allclose(ch08.block(x, *parts), theirs(mv.Tensor(x)).numpy())
+
+
+def test_a_vision_transformer_is_what_the_workshop_says(rng):
+    for images, weights, patch_size, num_heads in ch09.inputs_vit_forward(rng):
+        size, channels = images.shape[1], images.shape[3]
+        dim, classes = weights["head.weight"].shape
+        depth = sum(name.endswith("norm1.weight") for name in weights)
+        model = mv.ViT(size, patch_size, channels, classes, dim, depth, num_heads, mlp_ratio=2).astype(np.float64)
+        model.load_state_dict(weights)
+        ours = ch09.vit_forward(images, weights, patch_size, num_heads)
+        assert np.allclose(ours.numpy(), model(images).numpy())
+        assert ch09.count_parameters(size, patch_size, channels, classes, dim, depth, 2) == model.num_parameters()
