@@ -58,8 +58,8 @@ mv.viz.show(
 )
 
 # %% [markdown]
-# *The same scene three times: how much red, green and blue there is. The red ball is bright on the left and dark on
-# the right; the pale squares of the cloth are bright in all three. None of the three is "the" picture.*
+# *The same scene three times: how much red, green and blue there is. The red ball is bright in the first picture and
+# dark in the third; the pale squares of the cloth are bright in all three. None of the three is "the" picture.*
 #
 # Before you run the next cell: **how many numbers is this photo?** People who say 65,536 have multiplied 256 by 256.
 # That count has a name of its own. Is it the answer?
@@ -160,9 +160,9 @@ print(f"forward {forward:.2f}, backward {backward:.2f}, exactly {exact:.2f}")
 
 # %% [markdown]
 # Off by 15 one way and by 85 the other, in a sum of 134,230: not a millionth but one and six parts in ten thousand.
-# Each addition rounds. Near 134,000 neighbouring float32 numbers lie 1/64 apart, so the value that is added gets
-# rounded to a multiple of 1/64, nearly two hundred thousand times, and the errors need not cancel. How does the error
-# grow along the way?
+# Each addition rounds. Near 134,000 neighbouring float32 numbers lie 1/64 apart, half way there 1/128, so what a value
+# adds gets rounded to a multiple of that, nearly two hundred thousand times, and the errors need not cancel. How does
+# the error grow along the way?
 
 # %%
 steps = np.arange(1, values.size + 1)
@@ -274,8 +274,8 @@ except ValueError as error:
     print(type(error).__name__, error)
 
 # %% [markdown]
-# The second one was refused: 3 against 256. It is a lucky case. Had the photo been 3 pixels wide it would have run,
-# and meant something else. (The repair is `keepdims=True`: shape `(256, 1, 1)` says which axis the averages belong
+# The second one was refused: 3 against 256. It is a lucky case. Had the photo been 3 pixels high, it would have run,
+# subtracting the averages of three rows from three channels. (The repair is `keepdims=True`: shape `(256, 1, 1)` says which axis the averages belong
 # to.)
 #
 # Now a case without luck. Our five digits are 0, 1, 3, 7, 8, and a model has answered each one perfectly, as a
@@ -387,7 +387,7 @@ check("tiles_view", tiles_view)
 # table, at three digits.
 #
 # **Further reading.** Harris and others, *Array programming with NumPy* (Nature 585, 2020), on shapes, strides and
-# broadcasting in eight pages. Goldberg, *What every computer scientist should know about floating-point arithmetic*
+# broadcasting in six pages. Goldberg, *What every computer scientist should know about floating-point arithmetic*
 # (ACM Computing Surveys, 1991): the first ten pages explain why our sums disagreed. Dosovitskiy and others, *An Image
 # is Worth 16x16 Words* (2021): read the first page now, the rest after chapter 09.
 #
