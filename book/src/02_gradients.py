@@ -541,17 +541,15 @@ except mv.GraphError as error:
 # (Documenta Mathematica, 2012). Karpathy's [micrograd](https://github.com/karpathy/micrograd), an engine for single
 # numbers, read in one sitting.
 #
-# ## Before you go
-#
-# **From chapter 01**: in `landscape`, which shape has `w * x`, and which `w * x + b`? Which of `train.images[chosen]` and
-# `images[:, :, :4]` is a view, which a copy?
-#
-# **To leave with**: draw the tape of $f = a\,b + a$ at $a = 3$, $b = 2$. How many arrows leave `a`, and what does each
-# bring back?
-#
 # ## In three sentences
 #
 # A gradient holds one slope for each dial: how the loss changes when that dial is turned a little, from where all of them
 # stand. One run notes how every number was made, and one walk back over the notes, in topological order, multiplying
 # along paths and summing over them, finds all slopes together. So a program learns by being told, by one number, how
 # wrong it is, and by turning each of its dials against its slope, a little, again and again.
+#
+# **From earlier chapters**: in `landscape`, which shape has `w * x`, and which `w * x + b`? Which of
+# `train.images[chosen]` and `images[:, :, :4]` is a view, which a copy (01)?
+#
+# **To leave with**: draw the tape of $f = a\,b + a$ at $a = 3$, $b = 2$. How many arrows leave `a`, and what does each
+# bring back?
