@@ -143,7 +143,7 @@ def unbroadcast(g, shape):  # g (2, 3, 4), shape (3, 1) -> (3, 1)
 check("unbroadcast", unbroadcast)
 
 # %% [markdown]
-# From here on we use [minivit's](../minivit/engine/tensor.py#unbroadcast), which is four lines long. Against our small
+# From here on we use [minivit's](../minivit/engine/tensor.py#unbroadcast), which is five lines long. Against our small
 # steps:
 
 # %% tags=["check"]
@@ -344,7 +344,7 @@ def my_backward(result):
 
 
 # %% [markdown]
-# Now the program for 3s and 8s: four operations and the one that we have, `matmul`.
+# Now the program for 3s and 8s: three more operations, one of them used twice, and the one that we have, `matmul`.
 
 
 # %%
@@ -371,8 +371,8 @@ my_backward(mean_square(add(answer, Remembering(-y))))
 print("slopes of w", w.grad.shape, "and of b", b.grad.shape)
 
 # %% [markdown]
-# Five operations where there were 33,000 numbers, and 65 slopes from one walk. minivit is built in this way: its
-# [`op`](../minivit/engine/tensor.py#op) is our decorator, its [`ops.py`](../minivit/engine/ops.py) a page of such pairs,
+# Five results where there were 33,000 numbers, and 65 slopes from one walk. minivit is built in this way: its
+# [`op`](../minivit/engine/tensor.py#op) is our decorator, its [`ops.py`](../minivit/engine/ops.py) a list of such pairs,
 # and `Tensor` has a method or a sign for each: `x @ w`, `x + b`, `x.tanh()`. The same program with it; an array that is
 # `float64` stays so.
 
@@ -387,7 +387,7 @@ print("same:", np.allclose(w.grad, w_t.grad), np.allclose(b.grad, b_t.grad))
 
 # %% [markdown]
 # So we retire ours. Have a look at [`ops.py`](../minivit/engine/ops.py) now: `exp, log, sqrt, tanh, maximum, where,
-# matmul` and their kin, value and vjp side by side, and you can read all of it. Two things are different there. Each
+# matmul` and their kin, value and vjp side by side, and you can read every one of these. Two things are different there. Each
 # function takes a first argument `xp`, which is NumPy here and CuPy on a GPU, and `@op` checks what it is given and what
 # it gets. Here we add an operation of our own, and forget something.
 
@@ -545,13 +545,6 @@ mv.viz.show(fig, alt + f"learning {alike[1]:.2f}, after 100 steps {alike[2]:.2f}
 # ours come from. Parr and Howard, *The matrix calculus you need for deep learning* (2018), with the Jacobians drawn.
 # Giles, *Collected matrix derivative results for forward and reverse mode* (2008), when you need one that is not here.
 #
-# ## Before you go
-#
-# **From chapter 01**: we made `y` a column, `(n, 1)`. What would `error` have been, and what would the program have
-# learned, with `y` of shape `(n,)`? **From chapter 02**: `gradcheck` steps by a millionth. Why not by $10^{-12}$?
-#
-# **To leave with**: `x` is `(5, 3)`. What is the vjp of `x.mean(axis=0)`, in one line? And of `x - x.mean(axis=0)`?
-#
 # ## In three sentences
 #
 # On the way back through an operation, the slopes of its output become slopes of its inputs, and for that one needs a
@@ -559,3 +552,8 @@ mv.viz.show(fig, alt + f"learning {alike[1]:.2f}, after 100 steps {alike[2]:.2f}
 # broadcasting, by a product of matrices or by a repeated index; and a referee with random `g` finds who forgot it. So
 # with arrays it is as it was with numbers: an array that remembers holds its parents and one function, and 65 dials or 86
 # million learn by the same walk.
+#
+# **From earlier chapters**: we made `y` a column, `(n, 1)`. What would `error` have been, and what would the program have
+# learned, with `y` of shape `(n,)` (01)? `gradcheck` steps by a millionth. Why not by $10^{-12}$ (02)?
+#
+# **To leave with**: `x` is `(5, 3)`. What is the vjp of `x.mean(axis=0)`, in one line? And of `x - x.mean(axis=0)`?
