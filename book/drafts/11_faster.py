@@ -11,16 +11,16 @@
 
 # %% [markdown]
 # Our ViT is right, and slow enough that chapter 10 read most of its runs from a file. This chapter asks where the time goes, and
-# takes some of it back. There is one rule, **measure first**: of the ideas that sound fast, about half are not.
+# takes some of it back. There is one rule: measure first. Of the ideas that sound fast, about half are not.
 #
-# What a clock says differs from machine to machine and from minute to minute. So the cells here that hold a clock compare two ways in
-# turn and say only which was faster; seconds come from two stored files, measured when nothing else ran.
-# [`scripts/faster_runs.py`](../scripts/faster_runs.py) made the first, [`benchmarks/cpu.py`](../benchmarks/cpu.py) the second.
+# What a clock says differs from machine to machine and from minute to minute. So a cell with a clock in it compares two ways
+# and says only which was faster. Seconds come from stored files:
+# [`scripts/faster_runs.py`](../scripts/faster_runs.py) made the first, [`benchmarks/cpu.py`](../benchmarks/cpu.py) the second
+# (`python -m` and its name repeats either).
 
 # %%
 import json
 import time
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
@@ -46,9 +46,9 @@ times, bench = (
 # %%
 for name, found in (("11_times", times["about"]), ("cpu", bench["about"])):
     machine, blas = found["machine"], found["blas"][0]
-    print(f"{name:8} {found['date']}, {machine['cores']} cores of an {machine['processor']},")
-    print(f"         NumPy {found['versions']['numpy']} with {blas['library']}", end=" ")
-    print(f"{blas['version']}, its kernels for {blas['kernels']}")
+    print(f"{name}: {machine['cores']} cores of an {machine['processor']};", end=" ")
+    print(f"{blas['library']} {blas['version']}, kernels {blas['kernels']}", end=" ")
+    print(f"(NumPy {found['versions']['numpy']}, {found['date']})")
 
 # %% [markdown]
 # ## Look before you guess
@@ -83,96 +83,99 @@ for name in order[:6]:
     print(f"{name.strip('_'):15} {sum(kinds[name].values()):5.1f} % of the step")
 
 # %% [markdown]
-# The Linears, by far. Attention, which all the papers worry about, comes a good way behind, and the smallest of all is the part that is Python and nothing else.
+# The Linears, by far. Attention's own part, which gets all the papers, comes second, and GELU, one line of algebra, takes as long as half
+# of it or more.
 
 # %%
 fig, ax = plt.subplots(figsize=(7.4, 3.2), layout="constrained")
-shown = order[:8]
-names = [name.strip("_").replace("everything", "all the rest") for name in shown]
-forward = [kinds[name].get("forward", kinds[name].get("else", 0)) for name in shown]
-backward = [kinds[name].get("backward", 0) for name in shown]
+names = [name.strip("_").replace("everything", "all the rest") for name in order[:6]]
+forward = [kinds[n].get("forward", kinds[n].get("else", 0)) for n in order[:6]]
+backward = [kinds[n].get("backward", 0) for n in order[:6]]
 ax.barh(names, forward, color=mv.viz.BLUE, label="forward")
-ax.barh(names, backward, left=forward, color=mv.viz.VERMILLION, hatch="//", label="backward")
+ax.barh(
+    names, backward, left=forward, color=mv.viz.VERMILLION, hatch="//", label="backward"
+)
 ax.invert_yaxis()
 ax.set(xlabel="share of a training step (%)")
 ax.legend(frameon=False)
-words = ", ".join(f"{n} {f:.0f} and {b:.0f}" for n, f, b in zip(names[:4], forward, backward))
-mv.viz.show(fig, alt="Bars: share of a training step in per cent, forward and "
-            f"backward: {words}.")  # fmt: skip
+three = zip(names[:3], forward[:3], backward[:3], strict=True)
+words = ", ".join(f"{n} {f:.0f} and {b:.0f}" for n, f, b in three)
+mv.viz.show(fig, alt=f"Bars: per cent of a step, forward and backward: {words}.")
 
 # %% [markdown]
-# *Where one training step of W2 goes, on one core. Backward takes about twice as long as forward: each product has two gradients (chapter 03). The order
-# is that of this model; many tokens would move attention up.*
+# *Where a training step of W2 goes, on one core. A Linear's backward takes twice its forward: a product has two gradients (chapter 03). "All the rest"
+# is Python, the optimiser and adding up gradients. Other sizes have other shares; many tokens move attention up.*
 #
 # ## The floor
 #
-# If most of the time is products, how fast can they be at all? We count multiplications: for one image, forward, all Linears and both products of attention. In
-# the last block only the class token is read, so minivit computes only its row.
+# If most of the time is products, how fast can they be at all? We count multiplications: for one image, forward, all Linears and both products of attention. (Of
+# the last block only the class token is read, so minivit computes only its row.)
 
 
 # %%
-def multiplications(T, D, L, hidden, pixels, K):  # pixels of a patch, L blocks
+def multiplications(T, D, L, hidden, pixels, K):  # L blocks; pixels of one patch
     block = 4 * T * D * D + 2 * T * D * hidden + 2 * T * T * D
     last = 2 * T * D * D + 2 * D * D + 2 * D * hidden + 2 * T * D  # one row asks
     return (T - 1) * pixels * D + (L - 1) * block + last + K * D
 
 
 W2 = multiplications(T=50, D=96, L=6, hidden=384, pixels=16, K=10)
-step = 3 * 128 * W2 - 128 * 49 * 16 * 96  # backward twice; no gradient for pixels
-floor = median(bench["results"]["default"]["W2"]["gemm"]["train"])  # seconds
-print(f"a step: {2 * step / 1e9:.0f} thousand million additions and multiplications")
-print(f"at best {2 * step / floor / 1e9:.0f} thousand million a second, on both cores")
+both = 2 * 128 * (3 * W2 - 49 * 16 * 96)  # and additions; pixels need no gradient
+results = bench["results"]["default"]
+bound = median(results["W2"]["gemm"]["train"])  # seconds for these products alone
+print(f"W2's step: {both / 1e9:.1f} thousand million multiplications and additions,")
+print(f"done at {both / bound / 1e9:.0f} thousand million a second at best")
 
 # %% [markdown]
-# The second line divides by a measured time: [`gemm_bound.py`](../benchmarks/gemm_bound.py) does the products of one step, with their shapes, and nothing else.
-# That time is the **bound**: no program that calls this BLAS, in whatever language, gets below it.
+# The second line divides by a measured time: [`gemm_bound.py`](../benchmarks/gemm_bound.py) does the products of one step, in their shapes, on both cores, and nothing else.
+# That time is the **GEMM bound** (GEMM is BLAS's name for a product of matrices). No program that multiplies by this library gets below it, in whatever language.
 #
-# minivit is written in Python; PyTorch in C++, by hundreds of people. **How long does minivit's training step take: ten times as long as PyTorch's,
+# minivit is Python. PyTorch is C++, by hundreds of people. **How long does minivit's training step take: ten times as long as PyTorch's,
 # three times, or about as long?**
 
 # %% tags=["hide-output"]
 guess = ...  # 10, 3 or 1
-results = bench["results"]["default"]
 libraries = ("gemm", "minivit", "torch", "torch.compile", "jax")
 
 
-def ratio(workload, library, do="train"):  # turn by turn, then the median
-    own, peer = (results[workload][name][do] for name in (library, "torch"))
-    return float(np.median(np.array(own) / np.array(peer)))
+def ratio(workload, library):  # to PyTorch: turn by turn, then the median
+    ours, peer = (results[workload][name]["train"] for name in (library, "torch"))
+    return float(np.median(np.array(ours) / np.array(peer)))
 
 
-for workload, found in results.items():
-    line = (f"{name} {ratio(workload, name):.2f}" for name in libraries if name in found)
+for workload in results:
+    line = (f"{name} {ratio(workload, name):.2f}" for name in libraries)
     print(workload, *line, sep="   ")
 
 # %% [markdown]
-# As a picture, from the smallest model to a ViT-Ti/16 on photos:
+# As a picture, from digits (W1) to a ViT-Ti/16 on images of 224×224 (W4):
 
 # %%
-fig, ax = plt.subplots(figsize=(8, 3.2), layout="constrained")
-style = dict(zip(libraries, ("k_", "o", "_", "^", "s"), strict=True))
-for i, library in enumerate(libraries):
-    spots = [w for w in results if library in results[w] and library != "torch"]
-    if spots:
-        ax.plot(spots, [ratio(w, library) for w in spots], style[library], ms=10, label=library)
-ax.axhline(1, color=mv.viz.PALE, ls="--", label="torch")
-ax.set(ylabel="training step / PyTorch's", ylim=0)
+fig, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
+for library, mark in zip(libraries, ("k_", "o", None, "^", "s"), strict=True):
+    if library == "torch":
+        ax.axhline(1, color=mv.viz.PALE, ls="--", label="torch")
+        continue
+    heights = [ratio(workload, library) for workload in results]
+    ax.plot(list(results), heights, mark, ms=9, label=library)
+ax.set(ylabel="training step / PyTorch's", ylim=(0, 3))
 ax.legend(frameon=False, ncols=5, loc="upper center")
-words = ", ".join(f"{w} {ratio(w, 'minivit'):.2f} over {ratio(w, 'gemm'):.2f}" for w in results)
-mv.viz.show(fig, alt="Dots: time of a training step divided by PyTorch's on four workloads, "
-            f"W1 to W4. minivit over the products alone: {words}.")  # fmt: skip
+pairs = [[ratio(w, name) for name in ("minivit", "gemm")] for w in results]
+words = ", ".join(f"{ours:.2f} and {least:.2f}" for ours, least in pairs)
+mv.viz.show(fig, alt="Dots: training step divided by PyTorch's, on four workloads. "
+            f"minivit and the products alone: {words}.")  # fmt: skip
 
 # %% [markdown]
-# *Training steps in units of PyTorch's, medians of turns taken alternately, same weights, same first loss; below 1 is faster. "gemm" is the bound. One machine: PyTorch's
-# BLAS is slow on this processor, so part of the lead belongs to OpenBLAS.*
+# *Training steps in units of PyTorch's eager one; same weights, same first loss; medians of turns taken alternately on two cores. Below 1 is faster; "gemm" is the bound. One
+# machine, and PyTorch's own BLAS is slow on this processor: part of the lead is OpenBLAS's.*
 #
-# About as long, even a little less. That is no wonder once one sees the bound: both hand the same products to a library that runs at the
-# machine's speed, and a Python program that makes few, large calls loses little between them. So what is left to us is, first, to make the calls large.
+# About as long, if anything a little less. "Python is slow" is true of Python loops; ours hands large pieces to the same kind of library and waits. The bound shows
+# what is left to gain: everything above the black dashes. So, first, are our pieces large enough?
 #
 # ## One product instead of many
 #
-# Chapter 07 packed the projections of all heads into one matrix and said that this would be worth something. A product of (6,400, 96) and
-# (96, 288), or 48 products with (96, 6): the same multiplications, the same numbers.
+# Chapter 07 packed the projections of all heads into one matrix. (6,400, 96) times (96, 288), or 48 products with (96, 6): the same
+# multiplications, the same numbers.
 
 
 # %%
@@ -188,47 +191,47 @@ def faster(a, b, rounds=9):  # is a faster than b? they take turns; the median d
 
 
 x, w = rng.standard_normal((6400, 96)), rng.standard_normal((96, 288))
-parts = np.split(w, 48, axis=1)
-
-
-def many():
-    return np.concatenate([x @ part for part in parts], axis=1)
-
-
-print("close:", np.allclose(x @ w, many()))
-print("one product is faster:", faster(lambda: x @ w, many))
+narrow = [w[:, i : i + 6].copy() for i in range(0, 288, 6)]
+many = np.concatenate([x @ part for part in narrow], axis=1)
+print("the same numbers:", np.allclose(x @ w, many))
+print("one product is faster:", faster(lambda: x @ w, lambda: [x @ p for p in narrow]))
 
 # %% [markdown]
-# By how much? And there is a second way to make many: leave the batch as it is, (128, 50, 96) @ (96, 288), where NumPy goes through the images one by one. **How many times
-# as long do the 48 narrow products take? And the 128 images?** Less than twice, three times, ten times?
+# By how much? And there is another way to make many of one: leave the batch as it is, (128, 50, 96) @ (96, 288), and NumPy multiplies image by image. **How many
+# times as long do the 48 narrow products take, and how many times the 128 images?** About once, 3 times, 30 times?
 
 # %% tags=["hide-output"]
 guess = ...  # two factors
 ways = times["products"]["ways"]
 for name, seconds in ways.items():
-    print(f"{name:28} {seconds / ways['one product']:4.1f} times as long as one product")
+    print(f"{name:27} take {seconds / ways['one product']:4.1f} times as long")
 
 # %% [markdown]
-# Xx.
+# The number of products is not what counts. Each of the 128 is 50 rows by 96 by 288, large enough to keep the arithmetic busy; the 48 are six columns wide, and whatever
+# is loaded for them is used six times. How large is large enough?
 
 # %%
 rates = {int(n): rate for n, rate in times["products"]["gflops"].items()}
 fig, ax = plt.subplots(figsize=(6.4, 3), layout="constrained")
 ax.loglog(list(rates), list(rates.values()), "o-", color=mv.viz.BLUE, base=2)
-ax.set(xlabel="n, for products of n×n by n×n", ylabel="thousand million a second")
-words = ", ".join(f"{rates[n]:.1f} at n = {n}" for n in (8, 64, 512))
-mv.viz.show(fig, alt=f"Line, both axes logarithmic: arithmetic a second of square products, in thousand millions: {words}.")
+ax.set(xlabel="n, for a product of n×n by n×n", ylabel="10⁹ a second")
+ax.set_yticks([1, 4, 16, 64], ["1", "4", "16", "64"])
+words = ", ".join(f"{rates[n]:.2g} at n = {n}" for n in (4, 16, 64, 1024))
+mv.viz.show(fig, alt="Line, both axes logarithmic: multiplications and additions a "
+            f"second, in thousand millions, of square products. {words}.")  # fmt: skip
 
 # %% [markdown]
-# *x.*
+# *Arithmetic a second of one product on one core, by its size. Small ones spend their time on being called. Above some tens of rows and columns the curve is flat: there
+# larger pieces gain nothing more.*
 #
 # ## Fewer passes over memory
 #
-# Y.
+# What is not a product does a few operations for each number, and then the time goes into fetching numbers. GELU, written as formulas, makes
+# nine arrays to get one. Chapter 03's `@op` lets us write it as one operation with its own gradient, finding the slope on the way:
 
 
 # %% tags=["check"]
-def gelu_rule(xp, x):  # Flax's GELU, by tanh
+def gelu_rule(xp, x):  # by tanh, as Flax has it
     c, a = (2 / np.pi) ** 0.5, 0.044715
     squared = x * x
     t = xp.tanh(c * x * (1 + a * squared))
@@ -237,110 +240,188 @@ def gelu_rule(xp, x):  # Flax's GELU, by tanh
 
 
 my_gelu = mv.op(gelu_rule)
-z = mv.Tensor(rng.standard_normal((64, 384)))
-print("gradcheck:", mv.gradcheck(my_gelu, z.numpy()[:2, :5]).split(", worst")[0])
+z = rng.standard_normal((64, 384))
+print("gradcheck:", mv.gradcheck(my_gelu, z[:2, :5]).split(", worst")[0])
 for name, theirs in (("composed", mv.composed.gelu), ("fused", mv.gelu)):
-    print(name, np.allclose(my_gelu(z).numpy(), theirs(z, approximate=True).numpy()))
-
-
-# %%
-def peak(f, x):  # memory of forward and backward, in arrays as large as x
-    x = mv.Tensor(x, requires_grad=True)
-    tracemalloc.start()
-    f(x).backward(np.ones_like(x.numpy()))
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return most / x.numpy().nbytes
-
-for name, f in (("composed", mv.composed.gelu), ("mine", my_gelu), ("fused", mv.gelu)):
-    print(name, peak(f, x))
+    same = np.allclose(my_gelu(z).numpy(), theirs(z, approximate=True).numpy())
+    print(f"as minivit's, {name}: {same}")
 
 # %% [markdown]
-# blocks
+# minivit has both forms of everything: [`composed.py`](../minivit/engine/composed.py#gelu), which this book derived, and
+# [`fused.py`](../minivit/engine/fused.py#gelu), which runs, each held to the other by tests. The fused one works in place, in two arrays.
+#
+# We wrote `x * x`. The formula has a cube, and `x**3` is nearer to it. **If the cube is written `x**3` instead of `x * x * x`, the whole GELU takes** (a) as
+# long, (b) twice as long, (c) twenty times as long?
+
+# %% tags=["hide-output"]
+guess = ...  # "a", "b" or "c"
+each = times["gelus"]  # nanoseconds for each number, forward, one core
+for name in ("x**3", "x*x*x", "in place"):
+    print(f"by tanh, {name:9} {each[name]:5.1f} ns for each number")
+for name in ("composed", "fused"):
+    print(f"exact, {name:11} {each[name]:5.1f} ns")
+
+# %% [markdown]
+# (c): a power goes through logarithms, number by number, even when it is 3. No reading of the code tells you; a clock does. In place, without new arrays, is worth
+# something as well, and the fused exact GELU needs less than its formulas.
+#
+# There is a trick for long chains: do not send the whole array through each step, send a **block** of it through all steps, small enough to stay in the
+# processor's cache. Six cheap steps over 8 million numbers:
 
 # %%
 sizes = {int(size): each for size, each in times["blocks"].items()}
 fig, ax = plt.subplots(figsize=(6.4, 3), layout="constrained")
-ax.semilogx(list(sizes), list(sizes.values()), "o-", color=mv.viz.BLUE, base=2)
-ax.set(xlabel="numbers in a block", ylabel="nanoseconds for each number", ylim=0)
-best = min(sizes, key=sizes.get)
-mv.viz.show(fig, alt=f"Line: nanoseconds per number against block size. {sizes[128]:.2f} for blocks of 128, least, "
-            f"{sizes[best]:.2f}, for {best:,}, {sizes[1 << 23]:.2f} for all 8 million at once.")  # fmt: skip
+ax.loglog(list(sizes), list(sizes.values()), "o-", color=mv.viz.BLUE)
+ax.set(xlabel="numbers in a block", ylabel="ns for each number")
+best, whole = min(sizes, key=sizes.get), max(sizes)
+mv.viz.show(fig, alt="Line, both axes logarithmic: nanoseconds for each number against "
+            f"block size. {sizes[128]:.0f} for blocks of 128, least, {sizes[best]:.1f}, "
+            f"for {best:,}, {sizes[whole]:.1f} for all {whole:,} at once.")  # fmt: skip
 
 # %% [markdown]
-# threads
+# *Six additions and multiplications for each of 8 million numbers, block by block, on one core. Left: Python's cost of six calls for each block. Right: the blocks no longer fit
+# into the cache. The valley's place belongs to this machine.*
+#
+# Between the two lies a valley, wide and not very deep. minivit cuts where it costs nothing: a large batch is computed in parts, and each part's arrays are smaller.
+#
+# ## Two cores
+#
+# Parts can run side by side, in threads: NumPy lets other threads run while it computes. Or BLAS can share each single product among cores.
+# And does cutting change results?
 
 
 # %%
 def trained(workers):
     model = mv.create("vit_28", depth=2)
-    with mv.TrainStep(model, mv.optim.AdamW(model.parameters()), shards=4, workers=workers) as step:
+    optimizer = mv.optim.AdamW(model.parameters())
+    with mv.TrainStep(model, optimizer, shards=4, workers=workers) as step:
         losses = [step(images, labels) for _ in range(3)]
     return np.concatenate([losses, *(p.numpy().ravel() for p in model.parameters())])
 
 
-print("one worker and two, bit for bit:", np.array_equal(trained(1), trained(2)))
+same = np.array_equal(trained(workers=1), trained(workers=2))
+print("one worker and two, bit for bit the same:", same)
+serial = times["threads"]["serial"]
 for name, seconds in times["threads"].items():
-    print(f"{name:16} {times['threads']['serial'] / seconds:.2f} times as fast as one core")
+    print(f"two halves of an MLP, {name:15}: {serial / seconds:.2f} times as fast")
 
 # %% [markdown]
-# ablation
-
-# %% tags=["hide-output"]
-guess = ...
-for found in times["techniques"].values():
-    w1, w2 = found["W1"][1], found["W2"][1]
-    print(f"{found['what']:36} W1 {w1:.2f}   W2 {w2:.2f}")
-
-# %% [markdown]
-# T²
+# It must not: chapter 01's sums depend on their order, so gradients of parts are added in the order of the parts, whoever finished first
+# ([`TrainStep`](../minivit/training/step.py#TrainStep)). BLAS's threads help only inside products; the GELU between them stays on one core.
+#
+# So much for pieces. What is each idea worth to a whole training step? Take one away at a time: how many times as long does the step
+# take without it?
 
 # %%
-scaling = stored("../benchmarks/results/scaling-2026-11-22.json")
-tokens, seconds, table = np.transpose(
-    [(r["tokens"], r["seconds"], r["score_bytes_allocated"]) for r in scaling["attention_core"]]
-)
-fig, (ax, bx) = plt.subplots(1, 2, figsize=(8.6, 3.2), layout="constrained")
-ax.loglog(tokens, 1e3 * seconds, "o", color=mv.viz.BLUE, label="measured")
-ax.loglog(tokens, 1e3 * seconds[-1] * (tokens / tokens[-1]) ** 2, "--", color=mv.viz.PALE, label="T²")
-bx.loglog(tokens, table / 2**20, "s", color=mv.viz.VERMILLION, label="measured")
-bx.loglog(tokens, 2 * 4 * tokens**2 / 2**20, "--", color=mv.viz.PALE, label="2 heads · T² · 4 bytes")
-ax.set(xlabel="tokens T", ylabel="milliseconds")
-bx.set(xlabel="tokens T", ylabel="MiB of the table")
-for axes in (ax, bx):
-    axes.legend(frameon=False)
-slope = np.log(seconds[-1] / seconds[-2]) / np.log(2)
-mv.viz.show(fig, alt=f"attention {slope:.2f}")
+for found in times["techniques"].values():
+    w1, w2 = (found[workload] for workload in ("W1", "W2"))  # quartiles of the turns
+    spans = (f"{w[1]:.2f} ({w[0]:.2f}–{w[2]:.2f})" for w in (w1, w2))
+    print(f"{found['what']:36}", *spans, sep="   ")
 
 # %% [markdown]
-# CuPy
+# W1 on the left, W2 on the right, with quartiles. No single trick is worth a factor of two; most are worth a tenth, and they multiply. And one of the
+# ideas that sounded best, a Linear as one large product, is worth next to nothing here; the 128 images told us so.
+#
+# ## What every token costs
+#
+# Chapter 06 counted: scores and averages take $2T^2d$ multiplications, the table $4T^2$ bytes. Measured
+# (`python -m benchmarks.scaling`), forward and backward, two heads of width 64:
+
+# %%
+core = stored("../benchmarks/results/scaling-2026-11-22.json")["attention_core"]
+keys = ("tokens", "seconds", "score_bytes_allocated")
+tokens, seconds, table = np.array([[row[key] for key in keys] for row in core]).T
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 3), layout="constrained")
+square = (tokens / tokens[-1]) ** 2
+for ax, y, name in zip(
+    axes, (1e3 * seconds, table / 2**20), ("milliseconds", "MiB of table"), strict=True
+):
+    ax.loglog(tokens, y, "o", color=mv.viz.BLUE)
+    ax.loglog(tokens, y[-1] * square, "--", color=mv.viz.VERMILLION)
+    ax.set(xlabel="tokens T (dashed: T²)", ylabel=name)
+by = seconds[-1] / seconds[-2]
+mv.viz.show(fig, alt=f"Two charts, axes logarithmic, {tokens[0]:.0f} to "
+            f"{tokens[-1]:.0f} tokens. The last doubling multiplies time by {by:.1f}; the "
+            f"table grows to {table[-1] / 2**20:.0f} MiB.")  # fmt: skip
+
+# %% [markdown]
+# *Attention alone, one image, against the number of tokens. The table has exactly heads · T² · 4 bytes. The time follows T² from a few hundred tokens on; below, calls cost more than
+# arithmetic.*
+#
+# ## Another machine, the same lines
+#
+# CuPy is NumPy's twin for NVIDIA's GPUs: the same functions on arrays in the GPU's memory. Every operation here gets its library as `xp`, and `gelu_rule` above does not care
+# which. So one line changes where all new arrays live: `mv.use("cupy")`. Those who come from PyTorch write something else:
 
 # %% tags=["break"]
 try:
     mv.use("cuda")
 except mv.ConfigError as error:
     print(type(error).__name__, error)
+print("the rule, given plain NumPy:", gelu_rule(np, z)[0].shape)
 
 # %% [markdown]
-# sync
+# What changes: where arrays live, which library multiplies, the order of sums and so the last digits, and a few operations have
+# [CUDA twins](../minivit/engine/kernels.py). What must not: names, shapes, dtypes, the random numbers (drawn on the CPU, then sent), and every result to
+# rounding. Tests hold this on a stand-in for CuPy that knows its rules but has no GPU. **No time on a GPU was ever measured for this book, and none is quoted.**
+#
+# If you measure one, mind this. A GPU takes an order, puts it in a queue and returns at once. A thread can play that part:
 
 # %%
-queue = ThreadPoolExecutor(1)  # takes work at once, does it later, as a GPU does
+gpu = ThreadPoolExecutor(1)  # a stand-in: takes orders at once, works them off in turn
 a = rng.standard_normal((1200, 1200))
 start = time.perf_counter()
-waiting = [queue.submit(np.matmul, a, a) for _ in range(5)]
-launched = time.perf_counter() - start
-done = [task.result() for task in waiting]  # wait for the queue
+orders = [gpu.submit(np.matmul, a, a) for _ in range(5)]
+ordered = time.perf_counter() - start
+done = [order.result() for order in orders]  # wait until the queue is empty
 finished = time.perf_counter() - start
-print("looks more than ten times as fast without waiting:", finished > 10 * launched)
+print("the first clock reading is too small by a factor of ten or more:", end=" ")
+print(finished > 10 * ordered)
 
 # %% [markdown]
-# batch 1
+# Whoever stops the clock after giving orders measures how fast orders are given. So: **synchronise**, then read the clock. In minivit
+# that is `synchronize()` of the backend; `mv.profile` and [`benchmarks/gpu.py`](../benchmarks/gpu.py) do it for you.
+#
+# Last, "GPUs always win". We can test that without one. Suppose a device whose arithmetic takes no time at all, so that only the fixed cost of a forward pass remains, Python and the
+# calls, which we read off our CPU's times at two batch sizes. For W1's digit model, **how many times as fast is this miracle with 128 images? And with one image?**
 
 # %% tags=["hide-output"]
-guess = ...
-alone = {int(n): seconds for n, seconds in times["forward"].items()}
-with mv.no_grad(), mv.profile() as seen:
-    mv.create("vit_digits", dim=64, depth=4)(np.zeros((1, 8, 8, 1), np.float32))
-launches = sum(row[0] for row in seen.rows.values())
-print(launches, alone)
+guess = ...  # two factors
+alone, full = (times["forward"][size] for size in ("1", "128"))  # seconds
+each = (full - alone) / 127  # what one more image costs
+fixed = alone - each  # what remains for no image at all
+for batch, seconds in ((128, full), (1, alone)):
+    print(f"{batch:3} images: at most {seconds / fixed:4.1f} times as fast")
+
+# %% [markdown]
+# With one image, next to nothing: nearly all of its time is spent on giving orders, which no device makes shorter. (A real GPU adds to that: the way there and back, and its own cost for each
+# order.) A GPU wins where each order is large: large batches, wide models. Which is this chapter's whole lesson, once more.
+#
+# *Your turn*: find the slowest operation of your own model. Print `seen.table()` for a batch of 1 and for a batch of 64, and say before you look
+# which line will change its place.
+
+# %% tags=["your-turn"]
+with mv.profile() as seen:
+    ...  # a forward and a backward pass of your model
+report = seen.table()  # print(report)
+
+# %% [markdown]
+# ## What we left out
+#
+# Attention can be computed tile by tile without ever storing its table (FlashAttention), which saves passes over memory, not multiplications. Numbers of two bytes
+# halve the traffic and, on hardware made for them, the time. Compilers fuse chains of operations by themselves; torch.compile and JAX above are two. Whoever needs more processes
+# than threads finds `processes=True` in `TrainStep`.
+#
+# **Further reading.** Williams, Waterman and Patterson, *Roofline* (2009), on the two ceilings, arithmetic and memory. Goto and van de Geijn, *Anatomy of High-Performance Matrix
+# Multiplication* (2008): what happens inside `@`. Dao and others, *FlashAttention* (2022). Horace He, *Making Deep Learning Go Brrrr From First Principles* (2022), a web page on
+# compute, memory and overhead.
+#
+# ## In three sentences
+#
+# A training step's time goes first into the products of its Linears, which run at the machine's speed once they are large, then into passes over memory between them, and last into the calls
+# themselves. Large pieces, fewer passes and parts side by side each give a little, and a Python program that does all three is no slower than C++. Which of the three eats *your* time depends on sizes:
+# at batch 1 it is the calls, at batch 128 the products, at 4,000 tokens attention; so look before you guess.
+#
+# **From earlier chapters**: why does the packed `qkv` give the same numbers as separate heads (07)? Why must gradients of parts be added in a fixed order if a run is to be repeated bit for bit (01)?
+#
+# **To leave with**: a colleague's GPU runs one product of 4,096×4,096 "in 20 microseconds". How many multiplications and additions a second would that be, and what did the colleague probably measure?
