@@ -28,12 +28,10 @@ import numpy as np
 import minivit as mv
 
 small = np.arange(24).reshape(4, 6)  # (H, W)
-x = small.reshape(
-    2, 2, 3, 2
-)  # (row of patches, row inside, column of patches, column inside)
-x = x.transpose(
-    0, 2, 1, 3
-)  # (row of patches, column of patches, row inside, column inside)
+# (row of patches, row inside, column of patches, column inside)
+x = small.reshape(2, 2, 3, 2)
+# (row of patches, column of patches, row inside, column inside)
+x = x.transpose(0, 2, 1, 3)
 sequence = x.reshape(6, 4)  # (N, P·P): N patches of P rows and P columns
 print("reshape alone:  ", small.reshape(6, 4)[0])
 print("the three steps:", *sequence)
@@ -156,9 +154,7 @@ check("patchify", patchify)
 
 
 # %%
-def my_conv(
-    image, kernel, stride
-):  # (H, W, C), (h, w, C) -> (places down, places across)
+def my_conv(image, kernel, stride):  # (H, W, C), (h, w, C) -> (down, across)
     h, w, _ = kernel.shape
     down = range(0, image.shape[0] - h + 1, stride)
     across = range(0, image.shape[1] - w + 1, stride)
@@ -281,9 +277,8 @@ def relu(x):
     return np.maximum(x, 0)
 
 
-print(
-    "the same logits:", same(read(relu(tokens + pos)), read(relu(tokens[order] + pos)))
-)
+shuffled = read(relu(tokens[order] + pos))
+print("the same logits:", same(read(relu(tokens + pos)), shuffled))
 
 # %% [markdown]
 # *Your turn*, one line: keep `relu`, drop `pos`. Guess first. Then say what was missing in each of the two failures.
@@ -366,7 +361,7 @@ for D in (48, 4):
 # misleads. Tokens of 4 numbers have no room, and lose both.
 #
 # *Your turn* ([`sincos_2d`](../exercises/ch05.py#sincos_2d), ★★, 20 minutes): for any grid, with an error for a $D$ that four does not
-# divide.
+# divide. Mind the smallest $D$, 4: it has one clock, and then our formula for `omega` divides 0 by 0.
 
 
 # %% tags=["your-turn"]
@@ -389,9 +384,8 @@ check("sincos_2d", sincos_2d)
 guess = ...  # a number, and a share
 seat = mv.Tensor(rng.standard_normal((1, 1, 48)), requires_grad=True)
 tokens = mv.Tensor(mv.patchify(five / 255, 2) @ rng.standard_normal((4, 48)))
-x = mv.concatenate(
-    [mv.broadcast_to(seat, shape=(5, 1, 48)), tokens], axis=1
-)  # (5, 17, 48)
+seats = mv.broadcast_to(seat, shape=(5, 1, 48))  # the same for every image
+x = mv.concatenate([seats, tokens], axis=1)  # (5, 17, 48)
 print("five answers:", (mv.relu(x)[:, 0].numpy() @ W_head).argmax(axis=1))
 x[:, 0].sum().backward()
 print("gradient:", seat.grad.shape, "every entry", *np.unique(seat.grad))
