@@ -144,15 +144,10 @@ check("attention_bug", attention_bug)
 # %% tags=["hide-output"]
 guess = ...  # "all", "some", "none"
 seven, eight = A.numpy()[3:]
-print(
-    "equal to three digits:",
-    int((seven.round(3) == eight.round(3)).sum()),
-    "of",
-    seven.size,
-)
-print(
-    "numbers to learn:", W_q.size + W_k.size + W_v.size, "for 16 tokens or for 16,000"
-)
+equal = int((seven.round(3) == eight.round(3)).sum())
+print("equal to three digits:", equal, "of", seven.size)
+learned = W_q.size + W_k.size + W_v.size
+print("numbers to learn:", learned, "for 16 tokens or for 16,000")
 
 # %% [markdown]
 # Next to none. The table is computed anew from each image; what is learned is *how* to compute it. The number of parameters does not depend on the
@@ -185,9 +180,8 @@ print(f"columns to {columns.min():.2f} up to {columns.max():.2f}")
 guess = ...  # "a", "b" or "c"
 widths, found = 2 ** np.arange(11), []
 for d in widths:
-    a, b = rng.standard_normal(
-        (2, 200, 16, d)
-    )  # 200 times sixteen queries, sixteen keys
+    # 200 times sixteen queries, sixteen keys
+    a, b = rng.standard_normal((2, 200, 16, d))
     s = a @ b.swapaxes(-1, -2)  # (200, 16, 16)
     largest = [mv.softmax(z).numpy().max(axis=-1).mean() for z in (s, s / d**0.5)]
     found.append([s.std(), *largest])
@@ -260,10 +254,8 @@ print("gradients sum to 0:", abs(s.grad.sum()) < 1e-12)
 
 
 # %% tags=["your-turn"]
-def attention_vjp(
-    g, q, k, v
-):  # (…, T, e), (…, T, d), (…, S, d), (…, S, e) -> dq, dk, dv
-    ...
+def attention_vjp(g, q, k, v):  # arrays (…, T, e), (…, T, d), (…, S, d), (…, S, e)
+    ...  # return dq, dk, dv
 
 
 check("attention_vjp", attention_vjp)
