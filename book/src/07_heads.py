@@ -474,8 +474,8 @@ mv.viz.show(fig, alt=f"Dots, five seeds: % right, twin and corner. Means: {words
 
 
 # %% tags=["your-turn"]
-def shuffle_test(layer, tokens):  # -> "equivariant", "invariant" or "neither"
-    ...
+def shuffle_test(layer, tokens):  # tokens (B, T, D), an array; so is layer(tokens)
+    ...  # return "equivariant", "invariant" or "neither"
 
 
 check("shuffle_test", shuffle_test)
