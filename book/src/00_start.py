@@ -21,8 +21,8 @@
 # ## Set up
 #
 # In the folder of minivit, `make train` makes a Python environment, `.venv`, and trains a model while you wait (without
-# `make`: four lines in the [README](../README.md)). Then `.venv/bin/jupyter lab book` opens the chapters. If the next
-# cell says "ready", so are you.
+# `make`: four lines in the [README](../README.md)). Then, in the same folder, `.venv/bin/jupyter lab` opens a browser (Windows:
+# `.venv\Scripts\jupyter lab`); the chapters are in `book`, on the left. If the next cell says "ready", so are you.
 
 # %%
 import json
