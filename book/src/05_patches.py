@@ -286,6 +286,7 @@ print("the same logits:", same(read(relu(tokens + pos)), shuffled))
 # %% tags=["your-turn"]
 guess = ...  # "yes" or "no"
 answer = ...  # same(read(relu(…)), read(relu(…)))
+print("guess", guess, "and answer", answer)  # Ellipsis is Python's word for …
 
 # %% [markdown]
 # ## Places as vectors
