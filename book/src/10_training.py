@@ -439,7 +439,7 @@ mv.viz.show(fig, alt=alt)
 # baseline that could have beaten it, and did.
 #
 # **From earlier chapters**: the untrained classifier's loss above is 2.303; which number is that, and which part of the model has to be
-# 0 for it to be exact (04)? Why can no net that treats patches one by one, however wide, solve find-my-twin (06)?
+# 0 for it to be exact (04)? Why can no net that treats patches one by one and adds up what it found, however wide, solve find-my-twin (06)?
 #
 # **To leave with**: "warm-up improved us from 98.3 to 98.6 %", says a colleague, one run each, 360 test images. Which three things do you
 # ask for before you believe it?
