@@ -398,8 +398,8 @@ check("tiles_view", tiles_view)
 # you meant another. A computer sees 196,608 values, far too many to compare each with each, so a Transformer looks at
 # 256 patches instead.
 #
-# **From chapter 00**: what does a passing test prove about a program, and what does it leave open? What is in a
-# trained model's file?
+# **From earlier chapters**: what does a passing test prove about a program, and what does it leave open (00)? What is in
+# a trained model's file (00)?
 #
 # **To leave with**: `images` is `(B, H, W, C)`. Write down, without running anything, the shapes of
 # `images.mean(axis=0)`, `images - images.mean(axis=(1, 2), keepdims=True)`, and the number of bytes of a pair table
