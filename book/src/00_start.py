@@ -131,10 +131,10 @@ print("rows sum to 1:", np.allclose(last.sum(axis=-1), 1, atol=1e-5))
 mv.viz.show(mv.viz.class_attention(five, last, (4, 4), untrained=before))
 
 # %% [markdown]
-# *Where the class token looks in the last block, averaged over heads, compared with looking everywhere alike (grey).
-# Yellow: more, blue: less. Before training it looks everywhere alike, so what the upper row shows was learned. What it
-# does not say is why the answer came out as it did: chapter 06 has a head whose strongest share lies beside the point
-# in every second image, and whose answers are all right.*
+# *Where the class token looks in the last block, averaged over heads, compared with looking everywhere alike. Yellow:
+# more, blue: less; where the image itself shows, about alike. Before training it looks everywhere alike, so what the
+# middle row shows was learned. What it does not say is why the answer came out as it did: chapter 06 has a head whose
+# strongest share lies beside the point in every second image, and whose answers are all right.*
 #
 # ## It ran, so it is right
 #
@@ -170,8 +170,8 @@ for name, model in (("young", young), ("faulty", faulty)):
 
 # %% [markdown]
 # (c). No error, no warning, and a number to be proud of. "It ran, and it learns" cannot tell the two apart. In so small
-# a model, with heads of twelve numbers, the fault hardly matters. With wider heads it can keep a model from ever
-# solving its task, as chapter 06 measures; and by then nobody remembers the line.
+# a model, with heads of twelve numbers, the fault hardly matters. With wider heads it can keep a model from solving its
+# task, as chapter 06 measures; and by then nobody remembers the line.
 #
 # ## What a test is
 #
