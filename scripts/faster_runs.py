@@ -1,11 +1,13 @@
 """The times that chapter 11 quotes: small experiments on one machine, and what each technique is worth to a whole step.
 
-    python -m scripts.faster_runs        writes book/assets/11_times.json; about five minutes, on a quiet machine
+    python -m scripts.faster_runs              writes book/assets/11_times.json; about four minutes, on a quiet machine
+    python -m scripts.faster_runs blocks       measures some parts again and keeps the others
 
 Everything but `threads` and `techniques` runs on one BLAS thread. What is compared takes turns, and the median of
 the turns is kept. Seconds belong to this machine; the chapter draws conclusions from ratios.
 """
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -25,7 +27,7 @@ from minivit.training.workers import blas_threads
 
 TARGET = Path(__file__).resolve().parent.parent / "book" / "assets" / "11_times.json"
 COMMAND = "python -m scripts.faster_runs"
-ABLATED = ("pages", "workers", "parts", "linear", "gelu", "layer_norm", "attention", "class")
+ABLATED = ("pages", "workers", "linear", "gelu", "layer_norm", "attention", "class")
 ROWS, WIDTH, HIDDEN = 6400, 96, 384  # of a Linear in W2: 128 images of 50 tokens
 Acts = dict[str, Callable[[], Any]]
 
@@ -171,18 +173,22 @@ def techniques() -> dict[str, Any]:
     }
 
 
+PARTS = {part.__name__: part for part in (profile, products, gelus, blocks, forward, threads, techniques)}
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
+    names = parser.parse_args().parts or list(PARTS)
     keep_pages()
-    found: dict[str, Any] = {"command": COMMAND, "about": about()}
-    with blas_threads(1):
-        for part in (profile, products, gelus, blocks, forward):
-            found[part.__name__] = part()
-            print(part.__name__, found[part.__name__], flush=True)
-    for part in (threads, techniques):
-        found[part.__name__] = part()
-        print(part.__name__, found[part.__name__], flush=True)
-    with replacing(TARGET) as file:
-        file.write((json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    for name in names:
+        with blas_threads(1):  # `threads` and the other processes of `techniques` choose for themselves
+            found = PARTS[name]()
+        print(name, found, flush=True)
+        before = json.loads(TARGET.read_text(encoding="utf-8")) if TARGET.exists() else {}
+        whole = {**before, "command": COMMAND, "about": about(), name: found}
+        with replacing(TARGET) as file:
+            file.write((json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 if __name__ == "__main__":

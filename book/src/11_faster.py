@@ -70,7 +70,7 @@ print(f"in all {sum(row[0] for row in seen.rows.values())} calls")
 
 # %% [markdown]
 # (`seen.table()` prints seconds too; try it.) Every block has its attention (softmax and both its products, `self_attention`), four Linears, a GELU, two
-# LayerNorms. **Which of the four kinds takes the most time in a training step, and about what share of it: a third, a half, three quarters?**
+# LayerNorms. **Which of the four kinds takes the most time in a training step, and about what share: 20, 40 or 60 per cent?**
 
 # %% tags=["hide-output"]
 guess = ...  # a kind, and a share
@@ -79,18 +79,18 @@ for key, seconds in times["profile"].items():
     name, _, way = key.rpartition(" ")
     kinds.setdefault(name, {})[way] = 100 * seconds / total
 order = sorted(kinds, key=lambda name: -sum(kinds[name].values()))
-for name in order[:6]:
+for name in order[:5]:
     print(f"{name.strip('_'):15} {sum(kinds[name].values()):5.1f} % of the step")
 
 # %% [markdown]
-# The Linears, by far. Attention's own part, which gets all the papers, comes second, and GELU, one line of algebra, takes as long as half
-# of it or more.
+# The Linears, with more than everything else together. Attention's own part, which gets all the papers, comes second, and GELU, one line of algebra, is not
+# far behind it.
 
 # %%
 fig, ax = plt.subplots(figsize=(7.4, 3.2), layout="constrained")
-names = [name.strip("_").replace("everything", "all the rest") for name in order[:6]]
-forward = [kinds[n].get("forward", kinds[n].get("else", 0)) for n in order[:6]]
-backward = [kinds[n].get("backward", 0) for n in order[:6]]
+names = [name.strip("_").replace("everything", "all the rest") for name in order[:5]]
+forward = [kinds[n].get("forward", kinds[n].get("else", 0)) for n in order[:5]]
+backward = [kinds[n].get("backward", 0) for n in order[:5]]
 ax.barh(names, forward, color=mv.viz.BLUE, label="forward")
 ax.barh(
     names, backward, left=forward, color=mv.viz.VERMILLION, hatch="//", label="backward"
@@ -152,12 +152,12 @@ for workload in results:
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
-for library, mark in zip(libraries, ("k_", "o", None, "^", "s"), strict=True):
-    if library == "torch":
-        ax.axhline(1, color=mv.viz.PALE, ls="--", label="torch")
-        continue
+colours = ("k", mv.viz.BLUE, mv.viz.PALE, mv.viz.VERMILLION, mv.viz.GREEN)
+for i, (library, mark) in enumerate(zip(libraries, "_o-^s", strict=True)):
     heights = [ratio(workload, library) for workload in results]
-    ax.plot(list(results), heights, mark, ms=9, label=library)
+    places = np.arange(len(results)) + 0.04 * (i - 2) * (mark in "o^s")
+    ax.plot(places, heights, mark, ms=9, color=colours[i], label=library)
+ax.set_xticks(range(len(results)), list(results))
 ax.set(ylabel="training step / PyTorch's", ylim=(0, 3))
 ax.legend(frameon=False, ncols=5, loc="upper center")
 pairs = [[ratio(w, name) for name in ("minivit", "gemm")] for w in results]
@@ -215,6 +215,7 @@ rates = {int(n): rate for n, rate in times["products"]["gflops"].items()}
 fig, ax = plt.subplots(figsize=(6.4, 3), layout="constrained")
 ax.loglog(list(rates), list(rates.values()), "o-", color=mv.viz.BLUE, base=2)
 ax.set(xlabel="n, for a product of n×n by n×n", ylabel="10⁹ a second")
+ax.set_xticks([4, 16, 64, 256, 1024], ["4", "16", "64", "256", "1,024"])
 ax.set_yticks([1, 4, 16, 64], ["1", "4", "16", "64"])
 words = ", ".join(f"{rates[n]:.2g} at n = {n}" for n in (4, 16, 64, 1024))
 mv.viz.show(fig, alt="Line, both axes logarithmic: multiplications and additions a "
@@ -240,8 +241,8 @@ def gelu_rule(xp, x):  # by tanh, as Flax has it
 
 
 my_gelu = mv.op(gelu_rule)
-z = rng.standard_normal((64, 384))
-print("gradcheck:", mv.gradcheck(my_gelu, z[:2, :5]).split(", worst")[0])
+z = mv.Tensor(rng.standard_normal((64, 384)))
+print("gradcheck:", mv.gradcheck(my_gelu, z.numpy()[:2, :5]).split(", worst")[0])
 for name, theirs in (("composed", mv.composed.gelu), ("fused", mv.gelu)):
     same = np.allclose(my_gelu(z).numpy(), theirs(z, approximate=True).numpy())
     print(f"as minivit's, {name}: {same}")
@@ -263,7 +264,7 @@ for name in ("composed", "fused"):
 
 # %% [markdown]
 # (c): a power goes through logarithms, number by number, even when it is 3. No reading of the code tells you; a clock does. In place, without new arrays, is worth
-# something as well, and the fused exact GELU needs less than its formulas.
+# something as well, and the fused exact GELU needs about half of what its formulas take.
 #
 # There is a trick for long chains: do not send the whole array through each step, send a **block** of it through all steps, small enough to stay in the
 # processor's cache. Six cheap steps over 8 million numbers:
@@ -273,6 +274,10 @@ sizes = {int(size): each for size, each in times["blocks"].items()}
 fig, ax = plt.subplots(figsize=(6.4, 3), layout="constrained")
 ax.loglog(list(sizes), list(sizes.values()), "o-", color=mv.viz.BLUE)
 ax.set(xlabel="numbers in a block", ylabel="ns for each number")
+ticks = [128, 2048, 32768, 524288, 8388608]
+ax.set_xticks(ticks, ["128", "2,048", "32,768", "½ million", "8 million"])
+ax.set_yticks([1, 3, 10], ["1", "3", "10"])
+ax.minorticks_off()
 best, whole = min(sizes, key=sizes.get), max(sizes)
 mv.viz.show(fig, alt="Line, both axes logarithmic: nanoseconds for each number against "
             f"block size. {sizes[128]:.0f} for blocks of 128, least, {sizes[best]:.1f}, "
@@ -319,7 +324,7 @@ for found in times["techniques"].values():
     print(f"{found['what']:36}", *spans, sep="   ")
 
 # %% [markdown]
-# W1 on the left, W2 on the right, with quartiles. No single trick is worth a factor of two; most are worth a tenth, and they multiply. And one of the
+# W1 on the left, W2 on the right, with quartiles. No single trick is worth a factor of two; most are worth a tenth or two, and they multiply. And one of the
 # ideas that sounded best, a Linear as one large product, is worth next to nothing here; the 128 images told us so.
 #
 # ## What every token costs
@@ -341,8 +346,8 @@ for ax, y, name in zip(
     ax.set(xlabel="tokens T (dashed: T²)", ylabel=name)
 by = seconds[-1] / seconds[-2]
 mv.viz.show(fig, alt=f"Two charts, axes logarithmic, {tokens[0]:.0f} to "
-            f"{tokens[-1]:.0f} tokens. The last doubling multiplies time by {by:.1f}; the "
-            f"table grows to {table[-1] / 2**20:.0f} MiB.")  # fmt: skip
+            f"{tokens[-1]:.0f} tokens. The last doubling multiplies time by {by:.1f}; "
+            f"the table grows to {table[-1] / 2**20:.0f} MiB.")  # fmt: skip
 
 # %% [markdown]
 # *Attention alone, one image, against the number of tokens. The table has exactly heads · T² · 4 bytes. The time follows T² from a few hundred tokens on; below, calls cost more than
@@ -358,12 +363,12 @@ try:
     mv.use("cuda")
 except mv.ConfigError as error:
     print(type(error).__name__, error)
-print("the rule, given plain NumPy:", gelu_rule(np, z)[0].shape)
+print("the rule, given plain NumPy:", gelu_rule(np, z.numpy())[0].shape)
 
 # %% [markdown]
 # What changes: where arrays live, which library multiplies, the order of sums and so the last digits, and a few operations have
 # [CUDA twins](../minivit/engine/kernels.py). What must not: names, shapes, dtypes, the random numbers (drawn on the CPU, then sent), and every result to
-# rounding. Tests hold this on a stand-in for CuPy that knows its rules but has no GPU. **No time on a GPU was ever measured for this book, and none is quoted.**
+# rounding. Tests hold this on [a stand-in](../tests/fake_cupy.py) for CuPy that keeps its rules and has no GPU. **No time on a GPU was ever measured for this book, and none is quoted.**
 #
 # If you measure one, mind this. A GPU takes an order, puts it in a queue and returns at once. A thread can play that part:
 
@@ -380,7 +385,7 @@ print(finished > 10 * ordered)
 
 # %% [markdown]
 # Whoever stops the clock after giving orders measures how fast orders are given. So: **synchronise**, then read the clock. In minivit
-# that is `synchronize()` of the backend; `mv.profile` and [`benchmarks/gpu.py`](../benchmarks/gpu.py) do it for you.
+# that is [`synchronize`](../minivit/engine/backend.py#CupyBackend.synchronize) of the backend; `mv.profile` and [`benchmarks/gpu.py`](../benchmarks/gpu.py) do it for you.
 #
 # Last, "GPUs always win". We can test that without one. Suppose a device whose arithmetic takes no time at all, so that only the fixed cost of a forward pass remains, Python and the
 # calls, which we read off our CPU's times at two batch sizes. For W1's digit model, **how many times as fast is this miracle with 128 images? And with one image?**
