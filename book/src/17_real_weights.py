@@ -82,7 +82,8 @@ print("as mv.load_pretrained:", same)
 
 # %% [markdown]
 # [`mv.load_pretrained`](../minivit/interop/pretrained.py#load_pretrained) does the same for a dozen families of files, and we
-# use it from now on. It needed no sizes: width, depth, patch size and number of classes can be read off the shapes.
+# use it from now on. It needed no sizes: this file's metadata, which we threw away, hold them. In other libraries' files it reads width, depth,
+# patch size and number of classes off the shapes.
 #
 # Shapes are also a guard. Here somebody forgets to turn anything:
 
@@ -272,8 +273,8 @@ for file, name, heads in cases:
 
 # %% [markdown]
 # Logits and attention agree to rounding, which for float32 numbers of this size is a few parts in ten million. The
-# [README](../README.md) has the list of all families. Why 2e-5? Suppose Google's file is opened with the exact GELU, as any PyTorch library
-# would do; Google's own code uses the tanh form. **How far do the logits move:** (a) 1e-7, rounding, (b) 3e-4, or (c) 0.1? **And does a test
+# [README](../README.md) has the list of all families. Why 2e-5? Suppose Google's file is opened with the exact GELU, the usual one in PyTorch;
+# Google's own code uses the tanh form. **How far do the logits move:** (a) 1e-7, rounding, (b) 3e-4, or (c) 0.1? **And does a test
 # that asks for agreement within 0.001 notice?**
 
 # %% tags=["hide-output"]
@@ -330,7 +331,7 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # ## Larger images
 #
-# A ViT takes images of other sizes, if its table of positions is enlarged or shrunk like a small picture. DINO's network was trained for 3×3
+# A ViT takes images of other sizes, if its table of positions is enlarged or shrunk like a small picture. The small network by DINO's code was built for 3×3
 # patches; we want 4×2. timm, Hugging Face and DINO all say "bicubic", Google "bilinear". **How many of the four ways give
 # what DINO's own code recorded for such images?**
 
