@@ -1,77 +1,155 @@
-"""The command line: `python -m exercises list | check [ID …] | skeletons`."""
+"""The command line: `python -m exercises list | next | check [ID …] | watch | hint ID | solution ID | reset ID | grade …`."""
 
 import argparse
-import importlib
 import sys
-import traceback
-from types import ModuleType
+import time
+from pathlib import Path
 
-from exercises import skeletons
-from exercises.checking import Outcome, examine
+from exercises import course, pictures, skeletons
 from exercises.manifest import Exercise, exercise, exercises
 from minivit.engine.errors import ConfigError
 
-MARKS = {"passed": "✓", "not written yet": "…"}
-
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what was asked; 1 where an exercise that was checked is not right."""
-    parser = argparse.ArgumentParser(prog="python -m exercises", description="Exercises of the book, and their check.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every exercise, and how far you are")
-    checking = commands.add_parser("check", help="check what you wrote in exercises/chNN.py")
-    checking.add_argument("ids", nargs="*", help="which exercises; all that you have begun without")
-    checking.add_argument("--seed", type=int, default=0, help="other random inputs")
-    making = commands.add_parser("skeletons", help="make exercises/chNN.py from the manifest (for authors)")
-    making.add_argument("--overwrite", action="store_true", help="even where exercises are solved")
-    options = parser.parse_args(arguments)
+    """Do what was asked; 1 where an exercise that was checked is not right, 2 where the question was wrong."""
+    options = _parser().parse_args(arguments)
     try:
-        if options.command == "skeletons":
-            print("\n".join(skeletons.write(n, overwrite=options.overwrite) for n in skeletons.chapters()))
-            return 0
-        return listed() if options.command == "list" else checked(options.ids, options.seed)
+        return options.run(options)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print()
+        return 130
 
 
-def listed() -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m exercises", description="Exercises of the book, and their check.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run, words: str, *, takes_id: bool = False) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=words, description=words)
+        made.set_defaults(run=run)
+        if takes_id:
+            made.add_argument("id", help="an exercise's name, as `list` shows it")
+        return made
+
+    command("list", listed, "every exercise, and how far you are")
+    command("next", following, "what to do next")
+    checking = command("check", checked, "check what you wrote in exercises/chNN.py")
+    checking.add_argument("ids", nargs="*", help="which exercises; all that you have begun without")
+    checking.add_argument("--seed", type=int, default=0, help="other random inputs")
+    checking.add_argument("--file", type=Path, help="another file of yours, a script or a notebook")
+    command("watch", watched, "check a file each time you save it; Ctrl-C ends it")
+    command("hint", hinted, "a hint; once more for the next one", takes_id=True)
+    solving = command("solution", solved, "the library's own lines, once yours are right", takes_id=True)
+    solving.add_argument("--give-up", action="store_true", help="show it although yours is not right yet")
+    command("reset", reset, "set one exercise back; your version is kept in exercises/backups", takes_id=True)
+    making = command("skeletons", written, "make exercises/chNN.py from the manifest (for authors)")
+    making.add_argument("--overwrite", action="store_true", help="even where exercises are solved")
+    return parser
+
+
+def listed(options: argparse.Namespace) -> int:
     """Print every exercise with its mark."""
-    for chapter in skeletons.chapters():
-        print(f"chapter {chapter:02}")
-        for task in exercises().values():
-            if task.chapter == chapter:
-                mark = MARKS.get(outcome(task).status, "✗")
-                key = " (key)" if task.key else ""
-                print(f"  {mark} {task.id:18} {'★' * task.stars:3} {task.minutes:3} min  {task.title}{key}")
+    done, chapter = 0, 0
+    for task, outcome in course.outcomes(list(exercises().values())):
+        if task.chapter != chapter:
+            chapter = task.chapter
+            print(f"chapter {chapter:02}")
+        done += task.points * outcome.passed
+        mark = "…" if course.untouched(task) else outcome.mark
+        key = " (key)" if task.key else ""
+        print(
+            f"  {mark} {task.id:20} {'★' * task.stars:3} {task.minutes:3} min {task.points:3} points  {task.title}{key}"
+        )
+    print(course.bar(done, sum(task.points for task in exercises().values())))
     return 0
 
 
-def checked(names: list[str], seed: int) -> int:
-    """Check the named exercises, or all that were begun; print a line for each."""
-    tasks = [exercise(name) for name in names] or list(exercises().values())
-    results = [(task, outcome(task, seed)) for task in tasks]
-    if not names:
-        results = [(task, result) for task, result in results if result.status != "not written yet"]
-    for task, result in results:
-        print(f"{MARKS.get(result.status, '✗')} {task.id}: {result.message}")
-    return int(not all(result.passed for _, result in results))
+def following(options: argparse.Namespace) -> int:
+    """Print the first exercise that is not right yet."""
+    for task, outcome in course.outcomes(list(exercises().values())):
+        if not outcome.passed:
+            print(f"{task.id} {'★' * task.stars}, about {task.minutes} minutes: {task.title}")
+            print(
+                f"Chapter {task.chapter:02}; write it in exercises/{task.skeleton.name}, then: python -m exercises check {task.id}"
+            )
+            print(f"Stuck? python -m exercises hint {task.id}. Any other exercise can be done first.")
+            return 0
+    print("All are done.")
+    return 0
 
 
-def outcome(task: Exercise, seed: int = 0) -> Outcome:
-    """What became of the reader's version of one exercise."""
-    try:
-        function = getattr(_module(task), task.id, None)
-    except Exception:  # a file that does not even load: say where, as Python would
-        last = traceback.format_exc(limit=-1).strip().splitlines()
-        return Outcome("stopped", f"exercises/{task.skeleton.name} does not load: {last[-1]}")
-    if function is None:
-        return Outcome("stopped", f"exercises/{task.skeleton.name} has no function {task.id}")
-    return examine(task, function, seed)
+def checked(options: argparse.Namespace) -> int:
+    """Check the named exercises, or all that were begun; print what was found."""
+    tasks = [exercise(name) for name in options.ids] or list(exercises().values())
+    if options.file and not options.file.is_file():
+        raise ConfigError(f"there is no file {options.file}")
+    if not options.ids and not options.file:
+        tasks = [task for task in tasks if not course.untouched(task)]
+        if not tasks:
+            print("Nothing is begun yet. `python -m exercises next` names an exercise to begin with.")
+    results = [(t, o) for t, o in course.outcomes(tasks, options.seed, options.file) if not _absent(options, o)]
+    for task, outcome in results:
+        _print(task, outcome)
+    return int(not all(outcome.passed for _, outcome in results))
 
 
-def _module(task: Exercise) -> ModuleType:
-    return importlib.import_module(f"exercises.ch{task.chapter:02}")
+def _absent(options: argparse.Namespace, outcome) -> bool:
+    """Whether a file that was named holds nothing of an exercise that was not."""
+    return bool(options.file and not options.ids and "has no function" in outcome.message)
+
+
+def _print(task: Exercise, outcome) -> None:
+    print(f"{outcome.mark} {task.id}: {outcome.message}")
+    pictures.show(outcome)
+    if outcome.status in ("wrong", "stopped") and task.hints:
+        print(f"  A hint: python -m exercises hint {task.id}")
+
+
+def watched(options: argparse.Namespace, seconds: float = 0.5, rounds: int | None = None) -> int:
+    """Look twice a second whether a file was saved; check what is begun in it."""
+    known: dict[Path, float] = {}
+    course.changed_files(known)
+    print("Watching exercises/ch*.py; save one. Ctrl-C ends it.", flush=True)
+    while rounds is None or (rounds := rounds - 1) >= 0:
+        time.sleep(seconds)
+        for path in course.changed_files(known):
+            print(f"\n{time.strftime('%H:%M:%S')}  {path.name}")
+            begun = [task for task in course.tasks_of(int(path.stem[2:])) if not course.untouched(task)]
+            for task, outcome in course.outcomes(begun):
+                _print(task, outcome)
+            sys.stdout.flush()
+    return 0
+
+
+def hinted(options: argparse.Namespace) -> int:
+    print(course.hint(exercise(options.id)))
+    return 0
+
+
+def solved(options: argparse.Namespace) -> int:
+    task = exercise(options.id)
+    if not options.give_up:
+        ((_, outcome),) = course.outcomes([task])
+        if not outcome.passed:
+            print(
+                f"Yours is not right yet. `python -m exercises hint {task.id}` may help; `--give-up` shows it all the same."
+            )
+            return 1
+    print(course.solution(task))
+    return 0
+
+
+def reset(options: argparse.Namespace) -> int:
+    print(course.reset(exercise(options.id)))
+    return 0
+
+
+def written(options: argparse.Namespace) -> int:
+    print("\n".join(skeletons.write(n, overwrite=options.overwrite) for n in skeletons.chapters()))
+    return 0
 
 
 if __name__ == "__main__":

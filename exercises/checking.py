@@ -1,144 +1,180 @@
-"""Checks a function: on the exercise's inputs it must do what the reference does, and leave its arguments as they were."""
+"""Judges what a function returned: right, or what is wrong with it, by what looks the mistake was made.
 
-import inspect
+On each of the exercise's inputs it must do what the reference does and leave its arguments as they were. A wrong one is
+compared with the usual mistakes (mistakes/): what does on every input what a known mistake does, is that mistake, and gets
+its sentence. Any other gets what diagnosis.py can read from the numbers.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from exercises.calling import Attempt, call, calls, cases, names, prepared
+from exercises.diagnosis import axis_names, clue, difference, equal
 from exercises.manifest import Exercise, exercise
-from minivit.engine import ops  # noqa: F401  (gives Tensor its operators)
-from minivit.engine.random import stream
-from minivit.engine.tensor import Tensor, raw
+from exercises.mistakes import Mistake, mistakes
 
-RTOL, ATOL = 1e-5, 1e-8  # another order of the same arithmetic passes
+MARKS = {"passed": "✓", "not written yet": "…"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a check: `status` is "passed", "not written yet", "stopped" or "wrong"; `message` says more."""
+    """What became of a check: `status` is "passed", "not written yet", "stopped" or "wrong"; `message` says more.
+
+    `right` of `inputs` inputs were right; `mistake` is the name of the usual mistake that it is; `shown` holds a wrong and
+    the right array where a picture helps.
+    """
 
     status: str
     message: str
+    right: int = 0
+    inputs: int = 0
+    mistake: str = ""
+    shown: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def passed(self) -> bool:
         return self.status == "passed"
 
+    @property
+    def mark(self) -> str:
+        return MARKS.get(self.status, "✗")
+
 
 def check(name: str, function: Callable, seed: int = 0) -> None:
     """Check a function against the exercise `name` and print what was found. Raises ConfigError for an unknown name."""
-    outcome = examine(exercise(name), function, seed)
-    mark = {"passed": "✓", "not written yet": "…"}.get(outcome.status, "✗")
-    print(f"{mark} {name}: {outcome.message}")
+    from exercises import pictures
+
+    task = exercise(name)
+    outcome = examine(task, function, seed)
+    print(f"{outcome.mark} {name}: {outcome.message}")
+    pictures.show(outcome)
 
 
 def examine(task: Exercise, function: Callable, seed: int = 0) -> Outcome:
-    """Call the function on each of the exercise's inputs, drawn from `seed`, until something is wrong."""
-    cases = getattr(task.workshop, f"inputs_{task.id}")(stream(seed, task.id))
-    for arguments in cases:
-        outcome = _one(task, function, arguments)
-        if not outcome.passed:
-            return outcome
-    return Outcome("passed", f"right on {len(cases)} input{'s' if len(cases) > 1 else ''}")
+    """Call the function, in this process, on each of the exercise's inputs, drawn from `seed`, and judge what it returns."""
+    return judged(task, list(calls(task, function, seed)), seed)
 
 
-def _one(task: Exercise, function: Callable, arguments: tuple) -> Outcome:
-    given = f"For {described(task, arguments)}: " if arguments else ""
-    theirs = _prepared(task, arguments)
-    try:
-        with np.errstate(all="ignore"):  # what overflows shows in the result
-            found = function(*theirs)
-    except NotImplementedError:
-        return Outcome("not written yet", "not written yet")
-    except Exception as error:  # whatever a first attempt raises is news for its author, not a fault here
-        return Outcome("stopped", f"{given}it stopped with {type(error).__name__}: {error}")
-    if found is None or found is Ellipsis:
-        return Outcome("not written yet", "not written yet (it returns nothing)")
-    if (changed := _changed(task, theirs, arguments)) is not None:
-        return Outcome("wrong", f"{given}it changes its argument {changed}, which the caller may still need")
-    judge = getattr(task.workshop, f"judge_{task.id}", None)
-    if judge is not None:  # where more than one answer is right
-        fault = judge(found, *arguments)
+def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
+    """The judgement on what a function did with the inputs of `seed`, however it was called."""
+    given = cases(task, seed)
+    faults = [_fault(task, attempt, arguments, right) for attempt, arguments, right in
+              zip(made, given, _expected(task.id, seed), strict=True)]  # fmt: skip
+    wrong = [i for i, fault in enumerate(faults) if fault is not None]
+    counts = {"right": len(given) - len(wrong), "inputs": len(given)}
+    if not wrong:
+        return Outcome("passed", f"right on {len(given)} input{'s' if len(given) > 1 else ''}", **counts)
+    first = wrong[0]
+    if made[first].status == "not written":
+        return Outcome("not written yet", made[first].error, **counts)
+    status = "stopped" if made[first].status == "stopped" else "wrong"
+    inputs = f"For {described(task, given[first])}: " if given[first] else ""
+    known = recognised(task, made, seed)
+    if known is not None:
+        said = known.sentence(made[first].result, _expected(task.id, seed)[first], named(task, given[first]))
+        message = f"{said}\n  {inputs}{faults[first]}."
     else:
-        fault = difference(found, task.answer(*_prepared(task, arguments)), reveal=task.reveals)
-    if fault is None and task.returns == "a view" and not np.shares_memory(found, theirs[0]):
-        fault = "the values are right, but they are a copy; the result must be a view of the argument"
-    return Outcome("passed", "") if fault is None else Outcome("wrong", f"{given}{fault}")
+        message = f"{inputs}{faults[first]}"
+        more = _clues(task, made[first], given[first], _expected(task.id, seed)[first])
+        if status == "wrong" and len(wrong) < len(given) and task.reveals:
+            fine = next(i for i in range(len(given)) if i not in wrong)
+            more.append(f"Right on {counts['right']} of {len(given)} inputs, such as {described(task, given[fine])}.")
+        message += "".join(f".\n  {line}" if i == 0 else f"\n  {line}" for i, line in enumerate(more))
+    name = known.name if known else ""
+    return Outcome(status, message, **counts, mistake=name, shown=_shown(task, made[first], seed, first))
 
 
-def _prepared(task: Exercise, arguments: tuple) -> tuple:
-    """A copy of the arguments, float arrays as Tensors where the exercise takes them."""
-    copies = tuple(a.copy() if isinstance(a, np.ndarray | list | dict) else a for a in arguments)
-    if task.takes != "tensors":
-        return copies
-    return tuple(Tensor(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in copies)
-
-
-def _changed(task: Exercise, theirs: tuple, arguments: tuple) -> str | None:
-    for name, now, before in zip(_names(task), theirs, arguments, strict=False):
-        if isinstance(before, np.ndarray) and not np.array_equal(raw(now), before, equal_nan=before.dtype.kind == "f"):
-            return name
+def recognised(task: Exercise, made: list[Attempt], seed: int = 0) -> Mistake | None:
+    """The usual mistake that does the same on every input, if there is one."""
+    for mistake in mistakes(task.id):
+        if all(_alike(a, b) for a, b in zip(made, _attempts_of(task.id, mistake.name, seed), strict=True)):
+            return mistake
     return None
 
 
-def _names(task: Exercise) -> list[str]:
-    return list(inspect.signature(task.answer).parameters)
+def _alike(a: Attempt, b: Attempt) -> bool:
+    if a.status != b.status or a.changed != b.changed:
+        return False
+    if a.status == "returned":
+        return equal(a.result, b.result)
+    return a.error.split(" (line")[0] == b.error.split(" (line")[0]
+
+
+@cache
+def _attempts_of(name: str, mistake: str, seed: int) -> list[Attempt]:
+    task = exercise(name)
+    function = next(m.function for m in mistakes(name) if m.name == mistake)
+    return list(calls(task, function, seed))
+
+
+@cache
+def _expected(name: str, seed: int) -> list[Any]:
+    """What the reference returns for each input."""
+    task = exercise(name)
+    return [call(task, task.answer, arguments).result for arguments in cases(task, seed)]
+
+
+def _fault(task: Exercise, attempt: Attempt, arguments: tuple, right: Any) -> str | None:
+    """What is wrong with one attempt, as a sentence without its full stop, or None."""
+    if attempt.status != "returned":
+        return attempt.error
+    if attempt.changed is not None:
+        return f"it changes its argument {attempt.changed}, which the caller may still need"
+    judge = getattr(task.workshop, f"judge_{task.id}", None)
+    if judge is not None and attempt.result is not None:  # where more than one answer is right
+        fault = judge(attempt.result, *prepared(task, arguments))
+    else:
+        fault = difference(attempt.result, right, reveal=task.reveals, axes=_axes(task))
+    if fault is None and task.returns == "a view" and not attempt.shares:
+        fault = "the values are right, but they are a copy; the result must be a view of the argument"
+    return fault
+
+
+def _axes(task: Exercise) -> list[str]:
+    return axis_names(task.answer.__doc__)
+
+
+def _clues(task: Exercise, attempt: Attempt, arguments: tuple, right: Any) -> list[str]:
+    if (
+        attempt.status != "returned"
+        or attempt.changed
+        or not task.reveals
+        or hasattr(task.workshop, f"judge_{task.id}")
+    ):
+        return []
+    said = clue(attempt.result, right, named(task, arguments))
+    return [said] if said else []
+
+
+def _shown(task: Exercise, attempt: Attempt, seed: int, number: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The wrong and the right array, cut to two axes, where the exercise wants a picture and the shapes allow one."""
+    right = _expected(task.id, seed)[number]
+    found = attempt.result
+    if not task.draws or not isinstance(found, np.ndarray) or not isinstance(right, np.ndarray):
+        return None
+    if found.shape != right.shape or found.ndim < 2 or found.dtype.kind not in "fiu":
+        return None
+    far = np.argwhere(~np.isclose(found, right))
+    lead = tuple(int(i) for i in far[0][:-2]) if len(far) else (0,) * (found.ndim - 2)
+    return found[lead], right[lead]
+
+
+def named(task: Exercise, arguments: tuple) -> dict[str, Any]:
+    """The arguments by name."""
+    return dict(zip(names(task), arguments, strict=False))
 
 
 def described(task: Exercise, arguments: tuple) -> str:
     """The arguments by name: shapes of arrays, values of numbers."""
     words = []
-    for name, value in zip(_names(task), arguments, strict=False):
+    for name, value in named(task, arguments).items():
         if isinstance(value, np.ndarray):
             words.append(f"{name} {value.shape}")
-        elif isinstance(value, int | float | str | tuple):
+        elif isinstance(value, int | float | str | tuple) and not (isinstance(value, float) and math.isnan(value)):
             words.append(f"{name} {value!r}")
     return ", ".join(words) or "one of the inputs"
-
-
-def difference(found: Any, expected: Any, *, reveal: bool = True, where: str = "your result") -> str | None:
-    """The first thing in which two results differ, as a sentence, or None: arrays, numbers, tuples, lists, dicts, sets."""
-    found, expected = raw(found), raw(expected)
-    if isinstance(expected, str | set | bool) or expected is None:
-        told = f", expected {expected!r}" if reveal else ""
-        return None if found == expected else f"{where} is {found!r}{told}"
-    if isinstance(expected, tuple | list) and not _numbers(expected):
-        if not isinstance(found, tuple | list):
-            return f"{where} is of type {type(found).__name__}, expected {len(expected)} values"
-        if len(found) != len(expected):
-            return f"{where} has {len(found)} values, expected {len(expected)}"
-        parts = zip(found, expected, strict=True)
-        faults = (difference(f, e, reveal=reveal, where=f"value {i} of {where}") for i, (f, e) in enumerate(parts, 1))
-        return next((fault for fault in faults if fault is not None), None)
-    if isinstance(expected, tuple | list) and isinstance(found, str):
-        return f"{where} is {found!r}" + (f", expected {expected}" if reveal else ", which is not right")
-    try:
-        ours, theirs = np.asarray(expected), np.asarray(found)
-        compatible = theirs.dtype.kind in "fiub"
-    except (ValueError, TypeError):
-        compatible = False
-    if not compatible:
-        return f"{where} is of type {type(found).__name__}, which does not hold numbers"
-    return _unequal(theirs, ours, where, reveal)
-
-
-def _numbers(values: tuple | list) -> bool:
-    """Whether this is one row of numbers, such as a shape."""
-    return all(isinstance(v, int | float | np.number) for v in values)
-
-
-def _unequal(found: np.ndarray, expected: np.ndarray, where: str, reveal: bool) -> str | None:
-    if not reveal:
-        same = found.shape == expected.shape and np.allclose(found, expected)
-        return None if same else f"{where}, {found.tolist()}, is not right"
-    if found.shape != expected.shape:
-        return f"{where} has shape {found.shape}, expected {expected.shape}"
-    far = ~np.isclose(found, expected, rtol=RTOL, atol=ATOL * max(1.0, float(np.abs(expected).max(initial=0))))
-    if not far.any():
-        return None
-    first = tuple(int(i) for i in np.argwhere(far)[0])
-    place = f"entry {list(first)} of {where}" if first else where
-    count = f"; {int(far.sum())} of {far.size} entries differ" if far.size > 1 else ""
-    return f"{place} is {found[first]:.6g}, expected {expected[first]:.6g}{count}"

@@ -28,6 +28,10 @@ class Exercise:
     returns: str = ""
     repairs: bool = False
     reveals: bool = True
+    draws: bool = False
+    points: int = 10
+    hints: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
 
     @property
     def workshop(self) -> Any:
@@ -43,6 +47,11 @@ class Exercise:
         return getattr(importlib.import_module(module), name)
 
     @property
+    def forbidden(self) -> tuple[str, ...]:
+        """Functions of the library that are this exercise's answer; in graded homework they do not answer."""
+        return (*self.forbids, *filter(None, [self.reference.partition(":")[2]]))
+
+    @property
     def skeleton(self) -> Path:
         """The file that the reader fills in."""
         return FOLDER / f"ch{self.chapter:02}.py"
@@ -53,7 +62,10 @@ def exercises() -> dict[str, Exercise]:
     """Every exercise by id, in the order of the book. Raises ConfigError for a key that the manifest does not explain."""
     tables = tomllib.loads((FOLDER / "manifest.toml").read_text(encoding="utf-8"))
     try:
-        return {name: Exercise(id=name, **table) for name, table in tables.items()}
+        return {
+            name: Exercise(id=name, **table | {"hints": tuple(table.get("hints", ()))})
+            for name, table in tables.items()
+        }
     except TypeError as error:
         raise ConfigError(f"exercises/manifest.toml: {error}") from error
 

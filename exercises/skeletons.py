@@ -30,10 +30,10 @@ def skeleton(chapter: int) -> str:
     tasks = [task for task in exercises().values() if task.chapter == chapter]
     summary = "\n".join(f"{'★' * task.stars} {task.id}, {task.minutes} minutes: {task.title}" for task in tasks)
     parts = [_HEAD.format(number=chapter, first=tasks[0].id, summary=summary)]
-    return "\n\n".join([*parts, *(_function(task) for task in tasks)])
+    return "\n\n".join([*parts, *(function(task) for task in tasks)])
 
 
-def _function(task: Exercise) -> str:
+def function(task: Exercise) -> str:
     if task.repairs:
         source = textwrap.dedent(inspect.getsource(getattr(task.workshop, f"listing_{task.id}")))
         return source.replace(f"def listing_{task.id}(", f"def {task.id}(", 1)

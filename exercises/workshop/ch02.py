@@ -1,5 +1,6 @@
 """Chapter 02 behind the exercises."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +64,30 @@ def inputs_topo_order(rng):
     return [(Node(1.0),), (_plus(Node(1.0), Node(2.0)),), (square,), (diamond,), *((_graph(rng),) for _ in range(4))]
 
 
+def _numbered(root):
+    """The nodes in an order of their own, so that a result can be told as numbers: {node: number}."""
+    numbers, waiting = {root: 0}, [root]
+    for node in waiting:
+        for parent in node.parents:
+            if parent not in numbers:
+                numbers[parent] = len(numbers)
+                waiting.append(parent)
+    return numbers
+
+
+def plain_topo_order(found, root):
+    numbers = _numbered(root)
+    if not isinstance(found, list | tuple) or not all(isinstance(node, Node) for node in found):
+        return found if found is None else f"of type {type(found).__name__}"
+    return [numbers.get(node, -1) for node in found]
+
+
 def judge_topo_order(found, root):
     """Any order will do in which every node comes after its parents."""
-    expected = set(topo_order(root))
-    if not isinstance(found, list | tuple) or not all(isinstance(node, Node) for node in found):
+    expected, nodes = set(topo_order(root)), list(_numbered(root))
+    if not isinstance(found, list) or not all(isinstance(i, int) and -1 <= i < len(nodes) for i in found):
         return "your result is not a list of nodes"
+    found = [nodes[i] if i >= 0 else None for i in found]
     if len(found) != len(set(found)):
         return f"your list holds a node more than once: {len(found)} entries, {len(set(found))} different nodes"
     if set(found) != expected:
@@ -101,17 +121,27 @@ def inputs_backward(rng):
     return [(topo_order(root),) for (root,) in inputs_topo_order(rng)]
 
 
+def plain_backward(found, order):
+    numbers = _numbered(order[-1])
+    if not isinstance(found, dict):
+        return found
+    return {numbers.get(key, -1 - i) if isinstance(key, Node) else -1 - i: found[key] for i, key in enumerate(found)}
+
+
 def judge_backward(found, order):
     """Compared leaf by leaf, because nodes are not numbers."""
     if not isinstance(found, dict):
         return f"your result is of type {type(found).__name__}, expected a dict from leaf to number"
-    expected = backward(order)
+    expected, nodes = backward(order), list(_numbered(order[-1]))
+    found = {nodes[i] if 0 <= i < len(nodes) else Node(math.nan): value for i, value in found.items()}
     if extra := [node for node in found if node not in expected]:
         inner = sum(node in order for node in extra)
         return f"your dict holds {len(extra)} keys that are not leaves ({inner} of them interior nodes)"
     if missing := [node for node in expected if node not in found]:
         return f"your dict lacks {len(missing)} of {len(expected)} leaves"
     for node, gradient in expected.items():
+        if not isinstance(found[node], int | float | np.number):
+            return f"a leaf's gradient is of type {type(found[node]).__name__}, expected a number"
         if not np.isclose(found[node], gradient):
             uses = sum(parent is node for other in order for parent in other.parents)
             return (

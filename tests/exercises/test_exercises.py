@@ -9,7 +9,8 @@ import pytest
 import minivit as mv
 from exercises import check, manifest, skeletons
 from exercises.__main__ import main
-from exercises.checking import difference, examine
+from exercises.checking import examine
+from exercises.diagnosis import difference
 from exercises.manifest import exercise, exercises
 from exercises.workshop import ch02, ch03, ch04, ch05, ch06
 from minivit.engine import composed

@@ -1,0 +1,1 @@
+"""The usual mistakes in the exercises of chapter 08."""
