@@ -72,9 +72,8 @@ def following(options: argparse.Namespace) -> int:
     for task, outcome in course.outcomes(list(exercises().values())):
         if not outcome.passed:
             print(f"{task.id} {'★' * task.stars}, about {task.minutes} minutes: {task.title}")
-            print(
-                f"Chapter {task.chapter:02}; write it in exercises/{task.skeleton.name}, then: python -m exercises check {task.id}"
-            )
+            print(f"Chapter {task.chapter:02}. Write it in exercises/{task.skeleton.name}.")
+            print(f"Then: python -m exercises check {task.id}")
             print(f"Stuck? python -m exercises hint {task.id}. Any other exercise can be done first.")
             return 0
     print("All are done.")

@@ -102,7 +102,7 @@ def reset(task: Exercise) -> str:
         out.write(text.encode())
     with replacing(path) as out:
         out.write(_replaced(text, task, fresh).encode())
-    return f"{task.id} in exercises/{path.name} is as it was at the beginning; your version is kept in exercises/backups/{copy.name}"
+    return f"{task.id} is as it was at the beginning; your version is kept in exercises/backups/{copy.name}"
 
 
 def _replaced(text: str, task: Exercise, fresh: str) -> str:

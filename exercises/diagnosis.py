@@ -220,7 +220,8 @@ def _reordered(found: np.ndarray, expected: np.ndarray) -> Iterator[str]:
             for by in (1, -1) if size > 2 else ():
                 kept = range(max(by, 0), size + min(by, 0))
                 if _same(found.take([i - by for i in kept], axis), expected.take(list(kept), axis)):
-                    yield f"Your values are off by one along axis {axis}: entry i holds what belongs to entry {'i+1' if by > 0 else 'i-1'}."
+                    true = "i+1" if by > 0 else "i-1"
+                    yield f"Your values are off by one along axis {axis}: entry i holds what belongs to entry {true}."
         return
     if np.ptp(expected) == 0:
         return
@@ -238,7 +239,7 @@ def _reordered(found: np.ndarray, expected: np.ndarray) -> Iterator[str]:
         if turned.shape == found.shape and _same(found, turned):
             yield f"{right}axes {[i for i, o in enumerate(order) if i != o]} are exchanged."
         elif _same(found, turned.reshape(found.shape)):
-            yield f"{right}your values lie as if the axes came in the order {list(order)}. Reshape splits an axis; what moves one?"
+            yield f"{right}they lie as if the axes came in the order {list(order)}. Reshape splits; what moves an axis?"
     yield f"{right}every value is there, but not in its place. Which axis should move before you reshape?"
 
 

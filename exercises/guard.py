@@ -14,9 +14,9 @@ from typing import Any
 
 # what a solution never needs: other programs, the network, memory by address, files of others
 FORBIDDEN = (
-    "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.forkpty", "os.startfile", "subprocess.Popen", "pty.spawn",
-    "os.kill", "os.killpg", "signal.pthread_kill", "socket.", "ctypes.", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink",
-    "os.chmod", "os.chown", "os.truncate", "shutil.", "gc.get_objects", "gc.get_referrers", "sys.addaudithook",
+    "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.forkpty", "os.startfile", "pty.spawn",
+    "subprocess.Popen", "os.kill", "os.killpg", "signal.pthread_kill", "socket.", "ctypes.", "os.remove", "os.rename", "os.rmdir",
+    "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate", "shutil.", "gc.get_objects", "gc.get_referrers", "sys.addaudithook",
     "webbrowser.open", "sys.settrace", "sys.setprofile", "code.__new__", "mmap.__new__",
 )  # fmt: skip
 

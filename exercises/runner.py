@@ -1,5 +1,6 @@
 """Runs a reader's code in another process and reads what it returned: nothing that it does reaches this one."""
 
+import contextlib
 import json
 import os
 import queue
@@ -71,10 +72,8 @@ class Runner:
         if self.process is None:
             return
         if os.name == "posix":
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         else:
             self.process.kill()
         self.process.wait()
@@ -106,11 +105,9 @@ class Runner:
         return True
 
     def _send(self, question: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):  # it has ended; the answer will say so
             self.process.stdin.write(json.dumps(question) + "\n")
             self.process.stdin.flush()
-        except (BrokenPipeError, ValueError, OSError):
-            pass  # it has ended; the answer will say so
 
     def _line(self, seconds: float) -> str | None:
         """The next line; "" when the process has ended, None when time is over."""
