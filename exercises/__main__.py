@@ -5,8 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from exercises import course, pictures, skeletons
+from exercises import course, manifest, pictures, skeletons
 from exercises.manifest import Exercise, exercise, exercises
+from exercises.reports import FORMS
 from minivit.engine.errors import ConfigError
 
 
@@ -45,6 +46,22 @@ def _parser() -> argparse.ArgumentParser:
     solving = command("solution", solved, "the library's own lines, once yours are right", takes_id=True)
     solving.add_argument("--give-up", action="store_true", help="show it although yours is not right yet")
     command("reset", reset, "set one exercise back; your version is kept in exercises/backups", takes_id=True)
+    marking = command("grade", graded, "mark a folder of submissions (for teachers)")
+    marking.add_argument(
+        "submissions", type=Path, help="a folder with a folder, zip, script or notebook for each student"
+    )
+    marking.add_argument(
+        "--out", nargs="+", choices=FORMS, default=["json", "csv", "html"], help="which files to write"
+    )
+    marking.add_argument("--to", type=Path, default=Path("grades"), help="where to write them (grades/)")
+    marking.add_argument("--only", nargs="+", metavar="ID", help="these exercises only")
+    marking.add_argument("--extra", type=Path, metavar="DIR", help="a folder with exercises of your own")
+    marking.add_argument("--seed", type=int, default=0, help="the inputs' seed; choose one that nobody knows")
+    marking.add_argument(
+        "--workers", type=int, default=0, help="students at a time; as many as there are cores without"
+    )
+    marking.add_argument("--seconds", type=float, default=60.0, help="for one student, all in all")
+    marking.add_argument("--megabytes", type=int, default=2048, help="of memory for one student (not on Windows)")
     making = command("skeletons", written, "make exercises/chNN.py from the manifest (for authors)")
     making.add_argument("--overwrite", action="store_true", help="even where exercises are solved")
     return parser
@@ -143,6 +160,29 @@ def solved(options: argparse.Namespace) -> int:
 
 def reset(options: argparse.Namespace) -> int:
     print(course.reset(exercise(options.id)))
+    return 0
+
+
+def graded(options: argparse.Namespace) -> int:
+    """Mark every submission and write the marks; each is stored as it is made, so that a run can be resumed."""
+    from tqdm import tqdm
+
+    from exercises import grading, submissions
+
+    if options.extra:
+        manifest.add(options.extra)
+    tasks = [exercise(name) for name in options.only] if options.only else list(exercises().values())
+    found = submissions.read(options.submissions)
+    limits = {"workers": options.workers, "seconds": options.seconds, "megabytes": options.megabytes}
+    grading.preflight(tasks, options.seed)
+    made = grading.grade_all(found, tasks, seed=options.seed, folder=options.to, **limits)
+    reports = sorted(tqdm(made, total=len(found), unit="student"), key=lambda report: report.student)
+    for form in options.out:
+        print(f"{form}: {FORMS[form](reports, options.to)}")
+    unread = [report.student for report in reports if report.problems]
+    if unread:
+        print(f"look at these: {', '.join(unread)}")
+    print(f"{len(reports)} submissions; `--seed {options.seed}` gives every mark again")
     return 0
 
 

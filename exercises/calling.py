@@ -53,9 +53,8 @@ def names(task: Exercise) -> list[str]:
     return list(inspect.signature(task.answer).parameters)
 
 
-def calls(task: Exercise, function: Callable, seed: int = 0) -> Iterator[Attempt]:
+def calls(task: Exercise, function: Callable, given: list[tuple]) -> Iterator[Attempt]:
     """What came of each input, one after the other; one that took too long ends it, and stands for the rest."""
-    given = cases(task, seed)
     for done, arguments in enumerate(given):
         attempt = call(task, function, arguments)
         if attempt.error.startswith(_TOO_LONG):
@@ -141,10 +140,13 @@ def _is_empty(function: Callable) -> bool:
 
 def told(error: BaseException, function: Callable | None = None) -> str:
     """An error in one line: its type, its message, and the line of the reader's file."""
-    *_, last = traceback.TracebackException.from_exception(error).format_exception_only()
+    *_, last = traceback.format_exception_only(error)
     words = " ".join(last.split())
     file = getattr(getattr(function, "__code__", None), "co_filename", None)
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    try:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    except (PermissionError, ValueError):  # where homework is graded nobody looks into frames
+        return words
     return f"{words} (line {lines[-1]})" if lines else words
 
 

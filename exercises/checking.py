@@ -57,7 +57,7 @@ def check(name: str, function: Callable, seed: int = 0) -> None:
 
 def examine(task: Exercise, function: Callable, seed: int = 0) -> Outcome:
     """Call the function, in this process, on each of the exercise's inputs, drawn from `seed`, and judge what it returns."""
-    return judged(task, list(calls(task, function, seed)), seed)
+    return judged(task, list(calls(task, function, cases(task, seed))), seed)
 
 
 def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
@@ -92,12 +92,12 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
 def recognised(task: Exercise, made: list[Attempt], seed: int = 0) -> Mistake | None:
     """The usual mistake that does the same on every input, if there is one."""
     for mistake in mistakes(task.id):
-        if all(_alike(a, b) for a, b in zip(made, _attempts_of(task.id, mistake.name, seed), strict=True)):
+        if all(alike(a, b) for a, b in zip(made, _attempts_of(task.id, mistake.name, seed), strict=True)):
             return mistake
     return None
 
 
-def _alike(a: Attempt, b: Attempt) -> bool:
+def alike(a: Attempt, b: Attempt) -> bool:
     if a.status != b.status or a.changed != b.changed:
         return False
     if a.status == "returned":
@@ -109,7 +109,7 @@ def _alike(a: Attempt, b: Attempt) -> bool:
 def _attempts_of(name: str, mistake: str, seed: int) -> list[Attempt]:
     task = exercise(name)
     function = next(m.function for m in mistakes(name) if m.name == mistake)
-    return list(calls(task, function, seed))
+    return list(calls(task, function, cases(task, seed)))
 
 
 @cache

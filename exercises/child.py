@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -21,13 +22,16 @@ def main() -> None:
     sys.stdin = io.StringIO()  # nobody is there to answer input()
 
     from exercises import calling, guard, sources, wire
-    from exercises.manifest import exercise
+    from exercises.manifest import add, exercise
 
+    for folder in begin["extra"]:
+        add(Path(folder))
     if begin["guarded"]:
         guard.limit(begin["seconds"], begin["megabytes"])
         for name in begin["tasks"]:
-            _ = exercise(name).workshop, exercise(name).answer  # loaded now; the guard lets nobody read them later
-        guard.watch(os.getcwd())
+            _ = exercise(name).workshop, exercise(name).answer  # loaded now; nobody can read them later
+        guard.hide()
+        guard.watch(os.getcwd(), tuple(map(Path, begin["extra"])))
 
     loaded = {file: sources.load(text, file) for file, text in begin["files"].items()}
 
@@ -46,8 +50,9 @@ def main() -> None:
             continue
         chosen = next((found for file, found in holders if file == asked["file"]), holders[-1][1])
         function = chosen.functions[task.id]
-        with guard.without(task.forbidden) if begin["guarded"] else contextlib.nullcontext():
-            for attempt in calling.calls(task, function, asked["seed"]):
+        given = calling.cases(task, asked["seed"])
+        with guard.without(task) if begin["guarded"] else contextlib.nullcontext():
+            for attempt in calling.calls(task, function, given):
                 send(wire.write(attempt))
         send(json.dumps({"end": True}))
 

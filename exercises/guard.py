@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from exercises.manifest import Exercise, exercises
+
 # what a solution never needs: other programs, the network, memory by address, files of others
 FORBIDDEN = (
     "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.forkpty", "os.startfile", "pty.spawn",
     "subprocess.Popen", "os.kill", "os.killpg", "signal.pthread_kill", "socket.", "ctypes.", "os.remove", "os.rename", "os.rmdir",
-    "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate", "shutil.", "gc.get_objects", "gc.get_referrers", "sys.addaudithook",
-    "webbrowser.open", "sys.settrace", "sys.setprofile", "code.__new__", "mmap.__new__",
+    "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate", "shutil.", "gc.get_objects", "gc.get_referrers",
+    "gc.get_referents", "sys.addaudithook", "webbrowser.open", "sys.settrace", "sys.setprofile", "code.__new__", "mmap.__new__",
 )  # fmt: skip
 
 
@@ -36,15 +38,15 @@ def limit(seconds: float, megabytes: int) -> None:
             resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def watch(folder: str) -> None:
+def watch(folder: str, extra: tuple[Path, ...] = ()) -> None:
     """From here on, for as long as the process lives: no other programs, no network, no files but Python's and `folder`."""
     inside = os.path.realpath(folder) + os.sep
-    ours = tuple(
-        str(p.resolve()) + os.sep for p in (Path(__file__).parent, Path(sys.modules["minivit"].__file__).parent)
-    )
+    own = (Path(__file__).parent, Path(sys.modules["minivit"].__file__).parent, *extra)
+    ours = tuple(str(p.resolve()) + os.sep for p in own)
     python = tuple({os.path.realpath(p) + os.sep for k, p in sysconfig.get_paths().items() if k.endswith("lib")})
-    realpath, fspath, startswith, forbidden = os.path.realpath, os.fspath, str.startswith, FORBIDDEN
-    devnull, fsdecode, isinstance_ = os.devnull, os.fsdecode, isinstance
+    # held here, where nobody can put something else in their place
+    realpath, fspath, fsdecode, devnull = os.path.realpath, os.fspath, os.fsdecode, os.devnull
+    startswith, endswith, isinstance_, forbidden = str.startswith, str.endswith, isinstance, FORBIDDEN
 
     def refuse(what: str) -> None:
         raise PermissionError(f"{what} is not allowed while homework is graded")
@@ -60,6 +62,8 @@ def watch(folder: str) -> None:
                 return
             if writing or startswith(where, ours) or not startswith(where, python):
                 refuse(f"opening {where}")
+        elif event == "sys._getframe" or (event == "object.__getattr__" and endswith(given[1], "_frame")):
+            raise ValueError("frames are not looked into while homework is graded")
         elif startswith(event, forbidden):
             refuse(event)
         elif event in ("os.listdir", "os.scandir") and given[0] is not None and not isinstance_(given[0], int):
@@ -71,12 +75,21 @@ def watch(folder: str) -> None:
     sys.addaudithook(hook)
 
 
+def hide() -> None:
+    """Take the exercises out of what can be imported; their files cannot be read once `watch` is on."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "exercises"]:
+        del sys.modules[name]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+
+
 @contextlib.contextmanager
-def without(names: tuple[str, ...]) -> Iterator[None]:
-    """Inside, functions of the library that are the exercise's answer say so instead of answering."""
-    kept: list[tuple[types.ModuleType, str, Any]] = []
-    for module in [m for key, m in sys.modules.items() if key == "minivit" or key.startswith("minivit.")]:
-        for name in names:
+def without(task: Exercise) -> Iterator[None]:
+    """Inside, the answers of the chapter are gone, and what in the library would be the answer refuses to be one."""
+    kept = [(task.workshop, name, vars(task.workshop)[name]) for name in exercises() if name in vars(task.workshop)]
+    for module, name, _ in kept:
+        delattr(module, name)
+    for module in [m for key, m in sys.modules.items() if key.split(".")[0] == "minivit"]:
+        for name in task.forbidden:
             if name in vars(module):
                 kept.append((module, name, vars(module)[name]))
                 setattr(module, name, _refusal(name))

@@ -1,6 +1,7 @@
 """manifest.toml as Python: what exercises there are, and where the reference of each one is."""
 
 import importlib
+import importlib.util
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,19 +33,17 @@ class Exercise:
     points: int = 10
     hints: tuple[str, ...] = ()
     forbids: tuple[str, ...] = ()
+    home: str = ""
 
     @property
     def workshop(self) -> Any:
         """The module with this chapter's inputs and answers."""
-        return importlib.import_module(f"exercises.workshop.ch{self.chapter:02}")
+        return _file(self.home, "workshop") if self.home else _module(f"exercises.workshop.ch{self.chapter:02}")
 
     @property
     def answer(self) -> Callable:
         """The reference: a function of the library, or the answer in the workshop."""
-        if not self.reference:
-            return getattr(self.workshop, self.id)
-        module, _, name = self.reference.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _answer(self)
 
     @property
     def forbidden(self) -> tuple[str, ...]:
@@ -58,16 +57,70 @@ class Exercise:
 
 
 @cache
+def _module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+@cache
+def _answer(task: Exercise) -> Callable:
+    if not task.reference:
+        return getattr(task.workshop, task.id)
+    module, _, name = task.reference.partition(":")
+    return getattr(_module(module), name)
+
+
+@cache
 def exercises() -> dict[str, Exercise]:
     """Every exercise by id, in the order of the book. Raises ConfigError for a key that the manifest does not explain."""
-    tables = tomllib.loads((FOLDER / "manifest.toml").read_text(encoding="utf-8"))
+    return _read(FOLDER / "manifest.toml")
+
+
+def _read(path: Path, home: str = "") -> dict[str, Exercise]:
     try:
-        return {
-            name: Exercise(id=name, **table | {"hints": tuple(table.get("hints", ()))})
-            for name, table in tables.items()
-        }
-    except TypeError as error:
-        raise ConfigError(f"exercises/manifest.toml: {error}") from error
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    found = {}
+    for name, table in tables.items():
+        try:
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+            found[name] = Exercise(id=name, **values, home=home)
+        except (TypeError, AttributeError) as error:
+            raise ConfigError(f"{path}, [{name}]: {error}") from error
+    return found
+
+
+def add(folder: Path) -> None:
+    """Add a teacher's own exercises: a folder with manifest.toml, workshop.py and, if wanted, mistakes.py, as here.
+
+    One with the name of an exercise of the book takes its place. Raises ConfigError where the folder does not hold them.
+    """
+    folder = folder.resolve()
+    found = _read(folder / "manifest.toml", str(folder))
+    for task in found.values():
+        for name in (f"inputs_{task.id}", *([] if task.reference else [task.id])):
+            if not hasattr(task.workshop, name):
+                raise ConfigError(f"{folder / 'workshop.py'} has no {name}, which [{task.id}] needs")
+    exercises().update(found)
+
+
+@cache
+def _file(home: str, name: str) -> Any:
+    path = Path(home) / f"{name}.py"
+    if not path.is_file():
+        raise ConfigError(f"there is no {path}")
+    spec = importlib.util.spec_from_file_location(f"exercises.extra.{Path(home).name}.{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_mistakes(task: Exercise) -> None:
+    """Load the usual mistakes of an exercise's chapter; a teacher's own exercises need none."""
+    if not task.home:
+        _module(f"exercises.mistakes.ch{task.chapter:02}")
+    elif (Path(task.home) / "mistakes.py").is_file():
+        _file(task.home, "mistakes")
 
 
 def exercise(name: str) -> Exercise:

@@ -14,7 +14,7 @@ from typing import Any
 
 from exercises import wire
 from exercises.calling import SECONDS, Attempt, cases
-from exercises.manifest import Exercise
+from exercises.manifest import Exercise, exercises
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = 1 << 26  # characters of one line
@@ -32,6 +32,7 @@ class Runner:
         megabytes: int = 2048,
     ):  # fmt: skip
         self.begin = {
+            "extra": sorted({task.home for task in exercises().values() if task.home}),
             "files": files, "guarded": guarded, "tasks": list(tasks), "seconds": seconds, "megabytes": megabytes,
         }  # fmt: skip
         self.guarded = guarded

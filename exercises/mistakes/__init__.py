@@ -8,13 +8,12 @@ made the same mistake. The sentence says what can be seen, then what to suspect,
 and the arguments by name, as `str.format` reads them, or be a function of (found, expected, **arguments).
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from exercises.manifest import exercise
+from exercises.manifest import exercise, load_mistakes
 
 
 @dataclass(frozen=True)
@@ -49,5 +48,5 @@ def mistake(id: str, words: str | Callable[..., str], name: str = "") -> Callabl
 @cache
 def mistakes(id: str) -> tuple[Mistake, ...]:
     """The usual mistakes of an exercise. Raises ConfigError for an unknown exercise."""
-    importlib.import_module(f"exercises.mistakes.ch{exercise(id).chapter:02}")
+    load_mistakes(exercise(id))
     return tuple(_all.get(id, ()))
