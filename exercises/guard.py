@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import minivit
 from exercises.manifest import Exercise, exercises
 
 # what a solution never needs: other programs, the network, memory by address, files of others
@@ -76,7 +77,12 @@ def watch(folder: str, extra: tuple[Path, ...] = ()) -> None:
 
 
 def hide() -> None:
-    """Take the exercises out of what can be imported; their files cannot be read once `watch` is on."""
+    """Take the exercises out of what can be imported; their files cannot be read once `watch` is on.
+
+    The library loads its parts when they are first asked for; that must have happened before, too.
+    """
+    for name in dir(minivit):
+        getattr(minivit, name)
     for name in [name for name in sys.modules if name.split(".")[0] == "exercises"]:
         del sys.modules[name]
     sys.modules["__main__"] = types.ModuleType("__main__")
