@@ -64,7 +64,7 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
     """The judgement on what a function did with the inputs of `seed`, however it was called."""
     given = cases(task, seed)
     faults = [_fault(task, attempt, arguments, right) for attempt, arguments, right in
-              zip(made, given, _expected(task.id, seed), strict=True)]  # fmt: skip
+              zip(made, given, _expected(task, seed), strict=True)]  # fmt: skip
     wrong = [i for i, fault in enumerate(faults) if fault is not None]
     counts = {"right": len(given) - len(wrong), "inputs": len(given)}
     if not wrong:
@@ -76,11 +76,11 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
     inputs = f"For {described(task, given[first])}: " if given[first] else ""
     known = recognised(task, made, seed)
     if known is not None:
-        said = known.sentence(made[first].result, _expected(task.id, seed)[first], named(task, given[first]))
+        said = known.sentence(made[first].result, _expected(task, seed)[first], named(task, given[first]))
         message = f"{said}\n  {inputs}{faults[first]}."
     else:
         message = f"{inputs}{faults[first]}"
-        more = _clues(task, made[first], given[first], _expected(task.id, seed)[first])
+        more = _clues(task, made[first], given[first], _expected(task, seed)[first])
         if status == "wrong" and len(wrong) < len(given) and task.reveals:
             fine = next(i for i in range(len(given)) if i not in wrong)
             more.append(f"Right on {counts['right']} of {len(given)} inputs, such as {described(task, given[fine])}.")
@@ -92,7 +92,7 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
 def recognised(task: Exercise, made: list[Attempt], seed: int = 0) -> Mistake | None:
     """The usual mistake that does the same on every input, if there is one."""
     for mistake in mistakes(task.id):
-        if all(alike(a, b) for a, b in zip(made, _attempts_of(task.id, mistake.name, seed), strict=True)):
+        if all(alike(a, b) for a, b in zip(made, _attempts_of(task, mistake, seed), strict=True)):
             return mistake
     return None
 
@@ -106,16 +106,13 @@ def alike(a: Attempt, b: Attempt) -> bool:
 
 
 @cache
-def _attempts_of(name: str, mistake: str, seed: int) -> list[Attempt]:
-    task = exercise(name)
-    function = next(m.function for m in mistakes(name) if m.name == mistake)
-    return list(calls(task, function, cases(task, seed)))
+def _attempts_of(task: Exercise, mistake: Mistake, seed: int) -> list[Attempt]:
+    return list(calls(task, mistake.function, cases(task, seed)))
 
 
 @cache
-def _expected(name: str, seed: int) -> list[Any]:
+def _expected(task: Exercise, seed: int) -> list[Any]:
     """What the reference returns for each input."""
-    task = exercise(name)
     return [call(task, task.answer, arguments).result for arguments in cases(task, seed)]
 
 
@@ -153,7 +150,7 @@ def _clues(task: Exercise, attempt: Attempt, arguments: tuple, right: Any) -> li
 
 def _shown(task: Exercise, attempt: Attempt, seed: int, number: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The wrong and the right array, cut to two axes, where the exercise wants a picture and the shapes allow one."""
-    right = _expected(task.id, seed)[number]
+    right = _expected(task, seed)[number]
     found = attempt.result
     if not task.draws or not isinstance(found, np.ndarray) or not isinstance(right, np.ndarray):
         return None

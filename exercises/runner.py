@@ -92,11 +92,11 @@ class Runner:
         if self.guarded:
             environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HOME": self.folder.name}
             environment |= {"PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": self.folder.name}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "exercises.child"], cwd=self.folder.name if self.guarded else ROOT, env=environment,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if self.guarded else None,
-            text=True, encoding="utf-8", errors="replace", start_new_session=os.name == "posix",
-        )  # fmt: skip
+        try:
+            self.process = self._process(environment)
+        except OSError:
+            self.folder.cleanup()
+            return False
         self.lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=_listen, args=(self.process.stdout, self.lines), daemon=True).start()
         self._send(self.begin)
@@ -104,6 +104,13 @@ class Runner:
             self.stop()
             return False
         return True
+
+    def _process(self, environment: dict[str, str]) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "exercises.child"], cwd=self.folder.name if self.guarded else ROOT, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if self.guarded else None,
+            text=True, encoding="utf-8", errors="replace", start_new_session=os.name == "posix",
+        )  # fmt: skip
 
     def _send(self, question: dict[str, Any]) -> None:
         with contextlib.suppress(OSError, ValueError):  # it has ended; the answer will say so

@@ -65,7 +65,8 @@ def of_notebook(text: str) -> str:
         try:
             body = ast.parse(plain).body
         except SyntaxError:
-            kept.append(plain)  # told about when it is run
+            if re.search(r"(?m)^def ", plain):  # told about when it is run
+                kept.append(plain)
             continue
         wanted = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
         kept += [ast.get_source_segment(plain, node) or "" for node in _decorated(body) if isinstance(node, wanted)]

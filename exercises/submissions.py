@@ -61,16 +61,14 @@ def _submission(student: str, entry: Path) -> Submission:
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError) as error:
         return Submission(student, {}, (f"{entry.name} cannot be read: {error}",))
     files = {}
+    defines = re.compile(r"\bdef\s+(" + "|".join(map(re.escape, exercises())) + r")\b")
     for name, data in raw.items():
         text = data.decode("utf-8", errors="replace").replace("\r\n", "\n")
-        if _DEFINES.search(text):
+        if defines.search(text):
             files[name if name not in files else f"{len(files)}-{name}"] = text
     if not files and not problems:
         problems = ["no .py or .ipynb file that defines an exercise"]
     return Submission(student, files, tuple(problems))
-
-
-_DEFINES = re.compile(r"\bdef\s+(" + "|".join(map(re.escape, exercises())) + r")\b")
 
 
 def _of_file(path: Path, name: str) -> tuple[dict[str, bytes], list[str]]:

@@ -102,7 +102,11 @@ import importlib
 def softmax(x):
     return importlib.import_module("minivit.engine.composed").softmax(x)
 """,
-    "imports the workshop": "def cross_entropy(a, b):\n    from exercises.workshop.ch04 import cross_entropy as c\n    return c(a, b)\n",
+    "imports the workshop": """
+def cross_entropy(logits, labels):
+    from exercises.workshop.ch04 import cross_entropy as answer
+    return answer(logits, labels)
+""",
     "reads the answer's file": """
 import minivit.engine.composed as c
 def softmax(x):

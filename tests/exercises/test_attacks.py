@@ -32,13 +32,20 @@ def test_an_attack_earns_nothing_and_the_rest_is_graded(name, tmp_path, monkeypa
     assert time.perf_counter() - began < 30
     marks = {m.id: m for m in report.marks}
     assert marks[wanted].earned == 0 and marks[wanted].status in ("wrong", "stopped", "not written yet", "missing")
-    if "loading" not in name and "patches" not in name:  # who breaks Python for himself breaks it for his other functions
+    if (
+        "loading" not in name and "patches" not in name
+    ):  # who breaks Python for himself breaks it for his other functions
         assert marks["patchify"].earned == marks["patchify"].points, marks["patchify"].message
     assert not list(tmp_path.iterdir())
 
 
 def test_the_library_may_be_used_where_it_is_not_the_answer():
-    text = HEAD + "def first_loss(rng, features, hidden, classes):\n    return tuple(np.zeros(s) for s in ((2, 2), (2, 2)))\n"
-    text += "def attention(q, k, v, scale=None):\n    return mv.softmax(q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5) @ v\n"
+    text = (
+        HEAD
+        + "def first_loss(rng, features, hidden, classes):\n    return tuple(np.zeros(s) for s in ((2, 2), (2, 2)))\n"
+    )
+    text += (
+        "def attention(q, k, v, scale=None):\n    return mv.softmax(q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5) @ v\n"
+    )
     report = grade(Submission("ann", {"ch06.py": text}), [exercise("attention")], seed=3)
     assert report.marks[0].status == "passed", report.marks[0].message

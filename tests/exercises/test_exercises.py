@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import minivit as mv
-from exercises import check, manifest, skeletons
-from exercises.__main__ import main
+from exercises import manifest, skeletons
 from exercises.checking import examine
 from exercises.diagnosis import difference
 from exercises.manifest import exercise, exercises
@@ -291,48 +290,7 @@ def test_different_results_are_described(found, expected):
     assert difference(found, expected)
 
 
-# --- the command line and the notebooks -------------------------------------------------------------------------------
-
-
-def test_check_prints_a_line(capsys):
-    check("patchify", mv.patchify)
-    check("patchify", rows_of_the_image)
-    check("patchify", lambda images, patch_size: ...)
-    good, bad, empty = capsys.readouterr().out.splitlines()
-    assert good == "✓ patchify: right on 3 inputs" and bad.startswith(
-        "✗ patchify: For images (1, 8, 12, 3), patch_size 4"
-    )
-    assert empty.startswith("… patchify: not written yet")
-    with pytest.raises(ConfigError, match="did you mean 'patchify'"):
-        check("patchfy", mv.patchify)
-
-
-def test_the_command_line(capsys, monkeypatch):
-    unsolved = {task.id: from_skeleton(task) for task in TASKS}
-    module = type(manifest)("chapter")
-    vars(module).update(unsolved, patchify=mv.patchify)
-    monkeypatch.setattr("exercises.__main__._module", lambda task: module)
-    assert main(["list"]) == 0
-    assert "✓ patchify" in capsys.readouterr().out
-    assert main(["check", "patchify"]) == 0
-    assert main(["check", "softmax"]) == 1 and "not written yet" in capsys.readouterr().out
-    assert main(["check"]) == 1  # the listings to repair run, so they count as begun
-    assert {line.split()[1] for line in capsys.readouterr().out.splitlines()} == {
-        "patchify:",
-        "first_loss:",
-        "training_bug:",
-        "attention_bug:",
-    }
-    assert main(["check", "nonsense"]) == 2
-
-
-def test_a_file_that_does_not_load_is_said_so(monkeypatch, capsys):
-    def broken(task):
-        raise SyntaxError("invalid syntax (ch05.py, line 3)")
-
-    monkeypatch.setattr("exercises.__main__._module", broken)
-    assert main(["check", "patchify"]) == 1
-    assert "ch05.py does not load: SyntaxError" in capsys.readouterr().out
+# --- the files that readers fill in -----------------------------------------------------------------------------------
 
 
 def test_work_is_kept_when_skeletons_are_made_again(tmp_path, monkeypatch):
