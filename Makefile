@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: train test book site pdf lint loc bench clean
+.PHONY: train test book site pdf lint loc bench gradescope clean
 
 train: $(VENV)/ready
 	$(BIN)/python -m minivit train --overwrite $(ARGS)
@@ -45,6 +45,9 @@ $(VENV)-bench/ready: requirements-bench.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --requirement requirements-bench.txt
 	touch $@
+
+gradescope: $(VENV)/ready
+	$(BIN)/python -m scripts.gradescope $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

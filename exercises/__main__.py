@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     marking.add_argument(
         "submissions", type=Path, help="a folder with a folder, zip, script or notebook for each student"
     )
+    marking.add_argument("--one", action="store_true", help="the folder is the submission of one student")
     marking.add_argument(
         "--out", nargs="+", choices=FORMS, default=["json", "csv", "html"], help="which files to write"
     )
@@ -172,7 +173,7 @@ def graded(options: argparse.Namespace) -> int:
     if options.extra:
         manifest.add(options.extra)
     tasks = [exercise(name) for name in options.only] if options.only else list(exercises().values())
-    found = submissions.read(options.submissions)
+    found = [submissions.one(options.submissions)] if options.one else submissions.read(options.submissions)
     limits = {"workers": options.workers, "seconds": options.seconds, "megabytes": options.megabytes}
     grading.preflight(tasks, options.seed)
     made = grading.grade_all(found, tasks, seed=options.seed, folder=options.to, **limits)

@@ -44,6 +44,13 @@ def read(folder: Path) -> list[Submission]:
     return found
 
 
+def one(folder: Path) -> Submission:
+    """The folder itself as one student's submission. Raises ConfigError where there is no such folder."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder")
+    return _submission(folder.resolve().name, folder.resolve())
+
+
 def _wanted(entry: Path) -> bool:
     return entry.is_symlink() or entry.is_dir() or entry.suffix.lower() in (*KINDS, ".zip")
 

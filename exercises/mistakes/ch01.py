@@ -9,8 +9,8 @@ from exercises.mistakes import mistake
 
 @mistake(
     "shapes",
-    "Only pairs of equal length and equal sizes add up in your list; all six others are refused. NumPy raises less often "
-    "than one hopes: may a shape be shorter than the other, and what may a 1 do?",
+    "You let NumPy refuse all six. It raises less often than one hopes: may one shape be shorter than the other, and what "
+    "may an axis of size 1 do?",
 )
 def different_shapes_raise():
     return ["error"] * 6
@@ -121,8 +121,8 @@ def copied(image, size):
 
 @mistake(
     "tiles_view",
-    "The shape is right, but your first tile begins with pixels from one row of the image, one after the other. Reshape "
-    "keeps the order in memory: which axis must move after an axis is split?",
+    "The shape is right, but all four pixels of your first tile are neighbours in row 0 of the image. Reshape keeps the "
+    "order in memory: once both axes are split, which one must move?",
 )
 def reshape_only(image, size):
     h, w = image.shape

@@ -4,6 +4,8 @@ import csv
 import html.parser
 import json
 import os
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -253,3 +255,43 @@ def test_results_survive_the_wire(rng):
     for result in results:
         back = wire.read(wire.write(Attempt("returned", result)))
         assert back.status == "returned" and (back.result is result or equal(back.result, result))
+
+
+def test_one_student_s_folder_is_graded_for_gradescope_and_classroom50(tmp_path, monkeypatch):
+    folder = tmp_path / "submission"
+    folder.mkdir()
+    (folder / "ch08.py").write_text(LAYER, encoding="utf-8")
+    for name, value in {
+        "CLASSROOM": "ml",
+        "ASSIGNMENT": "week-8",
+        "SUBMISSION_TAG": "submit/1",
+        "COMMIT_URL": "c",
+    }.items():
+        monkeypatch.setenv(name, value)
+    forms = ["gradescope", "classroom50"]
+    assert main(["grade", str(folder), "--one", "--only", "layer_norm", "--to", str(tmp_path), "--out", *forms]) == 0
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["score"] == exercise("layer_norm").points
+    held = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
+    assert (held["classroom"], held["assignment"], held["review"], held["release"]) == ("ml", "week-8", "c", "not set")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows: Gradescope runs on Linux")
+def test_the_gradescope_zip_runs_as_gradescope_would_run_it(tmp_path, extra):
+    from scripts import gradescope
+
+    manifest.add(extra)
+    with zipfile.ZipFile(gradescope.build(3, ["layer_norm", "double"], extra)) as archive:
+        archive.extractall(tmp_path / "source")
+        assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
+    (tmp_path / "submission").mkdir()
+    (tmp_path / "submission" / "ch08.py").write_text(LAYER, encoding="utf-8")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)  # what setup.sh would have made
+    (tmp_path / "venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    (tmp_path / "venv" / "bin" / "python").chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(tmp_path / "source" / "run_autograder")], capture_output=True, text=True,
+        env=os.environ | {"AUTOGRADER": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    held = json.loads((tmp_path / "results" / "results.json").read_text(encoding="utf-8"))
+    assert held["score"] == exercise("layer_norm").points and len(held["tests"]) == 2
