@@ -158,6 +158,7 @@ def front_page(chapters: list[Path], pages: list[str]) -> str:
             "| | chapter | its question | reading |\n|---|---|---|---|\n" + "\n".join(rows),
             "Each page can be downloaded as a notebook, with the button at its top. To run it, install minivit from its "
             "repository: `pip install -r requirements.txt`, then `jupyter lab book`.",
+            "How the exercises work: [for students](exercises/students.md), [for teachers](exercises/teachers.md).",
             *trees,
         ]
     ) + "\n"  # fmt: skip
@@ -182,6 +183,9 @@ def lay_out(source: Path) -> list[str]:
     for chapter in (n for n in skeletons.chapters() if n in numbers):
         pages.append(f"exercises/ch{chapter:02}")
         (source / f"{pages[-1]}.md").write_text(exercise_page(chapter), encoding="utf-8")
+    for name in ("students", "teachers"):
+        pages.append(f"exercises/{name}")
+        shutil.copy(book.ROOT / "exercises" / f"{name.upper()}.md", source / f"{pages[-1]}.md")
     for file in sorted(linked):
         pages.append(code_page(file))
         (source / f"{pages[-1]}.md").write_text(library_page(file), encoding="utf-8")
