@@ -41,7 +41,7 @@ def difference(
     found, expected = raw(found), raw(expected)
     if isinstance(expected, str | set | bool) or expected is None:
         same = type(found) in (type(expected), np.bool_) and found == expected
-        return None if same else f"{where} is {found!r}" + (f", expected {expected!r}" if reveal else "")
+        return None if same else f"{where} is {_shown(found)}" + (f", expected {_shown(expected)}" if reveal else "")
     if found is None:
         return f"{where} is None: does a `return` lack?"
     if isinstance(expected, dict):
@@ -62,6 +62,13 @@ def difference(
     if theirs is None:
         return f"{where} is of type {type(found).__name__}, which does not hold numbers"
     return _unequal(theirs, np.asarray(expected), where, reveal, axes or [])
+
+
+def _shown(value: Any) -> str:
+    """As Python writes it, a set in an order that is the same each time."""
+    if isinstance(value, set) and value:
+        return "{" + ", ".join(sorted(map(repr, value))) + "}"
+    return repr(value)
 
 
 def _of_dicts(found: Any, expected: dict, reveal: bool, where: str) -> str | None:
