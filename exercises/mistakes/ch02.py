@@ -21,12 +21,6 @@ def _slope(difference):
     return numerical_grad
 
 
-def _first(found, expected):
-    """The first entry that is wrong: what it is, and what it should be."""
-    i = np.argmax(~np.isclose(found, expected, rtol=1e-5).ravel())
-    return found.ravel()[i], expected.ravel()[i]
-
-
 mistake(
     "numerical_grad",
     "Your step goes one way only, so the curvature of f stays in: {found.flat[0]:.5g} where two steps give "
@@ -61,17 +55,21 @@ mistake(
 
 mistake(
     "numerical_grad",
-    "Your entries come near, but not as near as they should: a parenthesis may lack. Without one, `/ 2 * eps` divides by 2 "
-    "and multiplies by eps; where did your eps go?",
+    "Your entries are tiny, {found.flat[0]:.2g} for {expected.flat[0]:.3g}: eps² times too small. `a / 2 * eps` divides by 2 and "
+    "multiplies by eps; what keeps a denominator together?",
     "multiplied_by_eps",
 )(_slope(lambda f, x, step, eps: (f(x + step) - f(x - step)) / 2 * eps))
 
 mistake(
     "numerical_grad",
-    "Your gradient is that of a step other than the given eps = {eps:g}; with this large a step the two can be told apart. "
-    "Where does your function use its third argument?",
+    "Yours comes nearer to the true slope than two steps of eps = {eps:g} can, as if the step were another one. Where does "
+    "your function use its third argument?",
     "a_step_of_its_own",
-)(lambda f, x, eps=1e-4: _slope(lambda f, x, step, _: (f(x + step / eps * 1e-5) - f(x - step / eps * 1e-5)) / 2e-5)(f, x, eps))
+)(
+    lambda f, x, eps=1e-4: _slope(lambda f, x, step, _: (f(x + step / eps * 1e-5) - f(x - step / eps * 1e-5)) / 2e-5)(
+        f, x, eps
+    )
+)
 
 
 @mistake(
@@ -143,6 +141,23 @@ def two_names_for_one_array(f, x, eps=1e-4):
     return found
 
 
+@mistake(
+    "numerical_grad",
+    "Your slopes are about half of the right ones. `behind = x` is another name of the array that you had moved ahead, so "
+    "the second step ends where the first began: what makes an array of its own?",
+)
+def two_names_one_after_the_other(f, x, eps=1e-4):
+    found = np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        ahead = x
+        ahead[i] += eps
+        f_ahead = f(ahead)
+        behind = x
+        behind[i] -= eps
+        found[i] = (f_ahead - f(behind)) / (2 * eps)
+    return found
+
+
 # ---- topo_order
 
 
@@ -185,8 +200,8 @@ def written_down_when_met(root):
 
 @mistake(
     "topo_order",
-    "You write nodes down when you meet them and turn the list round. That works on a tree; here a node that is used twice "
-    "was met first on the short way. Can it be sure that all its users come later?",
+    "You write nodes down when you meet them and turn the list round. That works on a tree; a node that is used twice is met "
+    "on one of its two ways only. Has every user of it been met before?",
 )
 def met_and_turned_round(root):
     return _depth_first(root, before=True)[::-1]
@@ -194,8 +209,8 @@ def met_and_turned_round(root):
 
 @mistake(
     "topo_order",
-    "Your order goes by the distance from the root, farthest first. A node that is used both near the root and far from it "
-    "has two distances: which of them puts it late enough, or early enough?",
+    "Your order goes by the distance from the root, farthest first. A node that is used near the root and far from it has two "
+    "distances: which one did you take, and who then stands before it?",
 )
 def by_distance_from_the_root(root):
     order = [root]
