@@ -6,13 +6,13 @@ import numpy as np
 
 
 def inputs_attention(rng):
-    """Two images and two heads, T ≠ S ≠ d; scores wide apart; one query over many keys."""
+    """Two images and two heads, T ≠ S ≠ d; one query over many keys; scores too large for exp."""
     cases = []
     for lead, t, s, d, e, spread in (
         ((2, 2), 5, 5, 7, 7, 1),
         ((), 3, 4, 2, 5, 1),
         ((1,), 1, 6, 9, 3, 1),
-        ((), 4, 3, 4, 2, 30),
+        ((), 4, 3, 4, 2, 100),
     ):
         q, k, v = (rng.standard_normal((*lead, n, width)) for n, width in ((t, d), (s, d), (s, e)))
         cases.append((q * spread, k * spread, v))
