@@ -83,12 +83,13 @@ def call(task: Exercise, function: Callable, arguments: tuple, seconds: float = 
         return Attempt("not written", error="not written yet (it returns nothing)")
     plain = getattr(task.workshop, f"plain_{task.id}", None)
     result = raw(found) if plain is None else plain(found, *theirs)
-    shares = isinstance(theirs[0] if theirs else None, np.ndarray) and isinstance(result, np.ndarray)
+    first = raw(theirs[0]) if theirs else None
+    shares = isinstance(first, np.ndarray) and isinstance(result, np.ndarray)
     return Attempt(
         "returned",
         result=_without_tensors(result),
         changed=_changed(task, theirs, arguments),
-        shares=bool(shares and np.shares_memory(result, theirs[0])),
+        shares=bool(shares and np.shares_memory(result, first)),
     )
 
 

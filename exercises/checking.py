@@ -121,7 +121,8 @@ def _fault(task: Exercise, attempt: Attempt, arguments: tuple, right: Any) -> st
     if attempt.status != "returned":
         return attempt.error
     if attempt.changed is not None:
-        return f"it changes its argument {attempt.changed}, which the caller may still need"
+        alias = "; `b = a` makes no copy, both names mean one array" if attempt.shares else ""
+        return f"it changes its argument {attempt.changed}, which the caller may still need{alias}"
     judge = getattr(task.workshop, f"judge_{task.id}", None)
     if judge is not None and attempt.result is not None:  # where more than one answer is right
         fault = judge(attempt.result, *prepared(task, arguments))

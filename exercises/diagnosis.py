@@ -165,7 +165,8 @@ def _of_values(found: np.ndarray, expected: np.ndarray, arguments: dict[str, Any
     strange = ~np.isfinite(found.astype(float)) & np.isfinite(expected.astype(float))
     if strange.any():
         name = "nan" if np.isnan(found[strange]).any() else "inf"
-        some = "everywhere" if strange.all() else f"in {int(strange.sum())} of {strange.size} entries"
+        first = [int(i) for i in np.argwhere(strange)[0]]
+        some = "everywhere" if strange.all() else f"in {int(strange.sum())} of {strange.size} entries, first at {first}"
         yield f"There is {name} {some}: which division, logarithm or exponential meets a number that it cannot take?"
         return
     for name, value in arguments.items():
