@@ -45,4 +45,4 @@ def inputs_add_class_token(rng):
 
 
 def inputs_sincos_2d(rng):
-    return [(3, 3, 8), (2, 5, 12), (4, 3, 16, 100.0), (1, 1, 4)]
+    return [(3, 4, 8), (2, 5, 12), (4, 3, 16, 100.0), (1, 1, 4)]
