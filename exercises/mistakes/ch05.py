@@ -435,6 +435,12 @@ _sincos_mistake(
     place=lambda rows, columns: np.mgrid[:rows, :columns].astype(float).transpose(0, 2, 1),
 )
 _sincos_mistake(
+    "rows_for_columns",
+    "Your grid has {columns} rows and {rows} columns; {rows} rows and {columns} columns are asked for. In which order do a "
+    "picture's two sizes come, and in which are the places counted?",
+    place=lambda rows, columns: np.mgrid[:columns, :rows].astype(float),
+)
+_sincos_mistake(
     "frequencies_stop_short",
     "Your frequencies begin at 1 and do not reach 1/base: you divide the exponents by dim/4 = {dim} / 4. There are that many "
     "frequencies, but how many steps lie between the first and the last?",

@@ -3,8 +3,6 @@
 import numpy as np
 from right_ways import right
 
-import minivit as mv
-
 
 @right("unbroadcast")
 def axis_by_axis(g, shape):
@@ -84,10 +82,9 @@ def row_of_x_by_row_of_x(g, x, index):
 
 
 @right("take_vjp")
-def by_tape(g, x, index):
-    leaf = mv.Tensor(x, requires_grad=True)
-    leaf[index].backward(g)
-    return leaf.grad
+def column_by_column(g, x, index):
+    places = np.where(index < 0, index + len(x), index)
+    return np.stack([np.bincount(places, weights=column, minlength=len(x)) for column in g.T], axis=1)
 
 
 @right("which_vjp_lies")

@@ -68,13 +68,11 @@ def by_einsum(logits, labels):
 
 
 @right("cross_entropy")
-def by_the_tape(logits, labels):
-    x = mv.Tensor(logits, requires_grad=True)
-    shifted = x - x.detach().max(axis=1, keepdims=True)
-    log_p = shifted - shifted.exp().sum(axis=1, keepdims=True).log()
-    loss = -log_p[np.arange(len(labels)), labels].mean()
-    loss.backward()
-    return loss, x.grad
+def by_the_librarys_softmax(logits, labels):
+    p = mv.softmax(mv.Tensor(logits)).numpy().copy()
+    loss = np.logaddexp.reduce(logits, axis=1) - np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    p[np.arange(len(p)), labels] -= 1
+    return loss.sum() / len(p), p / len(p)
 
 
 @right("first_loss")
