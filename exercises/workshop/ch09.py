@@ -57,10 +57,14 @@ def vit_forward(images, weights, patch_size, num_heads):
 
 
 def inputs_vit_forward(rng):
-    """All weights drawn at random, biases, norms and head included, so that none can be forgotten unseen."""
+    """All weights drawn at random and large, biases, norms and head included, so that none can be forgotten unseen."""
+
+    def drawn(shape):
+        return rng.standard_normal(shape) / (shape[0] ** 0.5 if len(shape) == 2 else 1)
+
     cases = []
     for b, size, patch, channels, classes, dim, depth, heads in ((2, 4, 2, 1, 3, 6, 1, 2), (3, 6, 2, 3, 5, 12, 2, 3)):
         model = mv.ViT(size, patch, channels, classes, dim, depth, heads, mlp_ratio=2)
-        weights = {name: rng.standard_normal(w.shape) / dim**0.5 for name, w in model.state_dict().items()}
+        weights = {name: drawn(w.shape) for name, w in model.state_dict().items()}
         cases.append((rng.standard_normal((b, size, size, channels)), weights, patch, heads))
     return cases
