@@ -76,7 +76,8 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
     inputs = f"For {described(task, given[first])}: " if given[first] else ""
     known = recognised(task, made, seed)
     if known is not None:
-        said = known.sentence(made[first].result, _expected(task, seed)[first], named(task, given[first]))
+        same = _attempts_of(task, known, seed)[first].result  # as theirs, and an array where theirs is a list
+        said = known.sentence(same, _expected(task, seed)[first], named(task, given[first]))
         message = f"{said}\n  {inputs}{faults[first]}."
     else:
         message = f"{inputs}{faults[first]}"

@@ -27,6 +27,14 @@ def test_a_usual_mistake_gets_its_sentence(name, mistake, seed):
     assert "{" not in said and said.endswith((".", "?", "!")), said
 
 
+def test_a_usual_mistake_gets_its_sentence_in_a_list_too():
+    """A sentence may ask for the shape of what was found, which a list does not have."""
+    task = exercise("patchify")
+    grid_kept = next(m for m in mistakes("patchify") if m.name == "grid_kept")
+    outcome = examine(task, lambda images, patch_size: grid_kept.function(images, patch_size).tolist())
+    assert outcome.mistake == "grid_kept" and "(1, 2, 3, 48)" in outcome.message
+
+
 @pytest.mark.parametrize("name", exercises())
 def test_sentences_differ(name):
     said = [examine(exercise(name), m.function).message.splitlines()[0] for m in mistakes(name)]
