@@ -55,15 +55,15 @@ mistake(
 
 mistake(
     "numerical_grad",
-    "Your entries are tiny, {found.flat[0]:.2g} for {expected.flat[0]:.3g}: eps² times too small. `a / 2 * eps` divides by 2 and "
+    "Your entries are tiny, {found.flat[0]:.2g} for {expected.flat[0]:.3g}, too small by eps². `a / 2 * eps` divides by 2 and "
     "multiplies by eps; what keeps a denominator together?",
     "multiplied_by_eps",
 )(_slope(lambda f, x, step, eps: (f(x + step) - f(x - step)) / 2 * eps))
 
 mistake(
     "numerical_grad",
-    "Yours comes nearer to the true slope than two steps of eps = {eps:g} can, as if the step were another one. Where does "
-    "your function use its third argument?",
+    "Yours lies nearer to the true slope than one step of eps = {eps:g} ahead and one behind can bring it. About which points "
+    "does the docstring's formula ask f, and about which does yours?",
     "a_step_of_its_own",
 )(
     lambda f, x, eps=1e-4: _slope(lambda f, x, step, _: (f(x + step / eps * 1e-5) - f(x - step / eps * 1e-5)) / 2e-5)(

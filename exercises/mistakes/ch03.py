@@ -439,8 +439,8 @@ _convict(
 )
 _convict(
     "all_convicted",
-    "You convict all six, though four are honest. Small steps measure a slope to some digits only: how far apart may a claim "
-    "and a measurement be before you call it a lie?",
+    "You convict all six, though four are honest. Print claim and measurement of one suspect side by side: are they nearly the "
+    "same, off by a factor, or unlike?",
     lambda suspects: suspects,
 )
 _convict(
@@ -473,7 +473,8 @@ _convict(
 )
 _convict(
     "positive_numbers",
-    "One kind of lie gets past you. Your questions may be too friendly: are there signs that x, or g, never had in your test?",
+    "One liar gets past you, and always of the same kind. Does your test see numbers above and below 0, in x and in g, and "
+    "in every place?",
     _liars(lambda rng: rng.random((3, 4)) + 0.1, lambda rng, shape: rng.random(shape) + 0.1, _normal, _apart),
 )
 _convict(
