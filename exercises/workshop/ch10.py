@@ -40,7 +40,7 @@ def inputs_clip_global_norm(rng):
     shapes = [(3, 4), (5,), (2, 1, 3)]
     draw = [rng.standard_normal(shape) for shape in shapes]
     return [
-        ([np.array([0.6, 0.0]), np.array([[0.0], [1.2]])], 1.3),
+        ([np.array([0.9, 0.0]), np.array([[0.0], [1.2]])], 1.3),
         (draw, 0.5),
         ([g * 100 for g in draw], 1.0),
         ([g / 100 for g in draw], 1.0),
