@@ -128,7 +128,7 @@ def put_back_by_arithmetic(f, x, eps=1e-4):
 
 @mistake(
     "numerical_grad",
-    "Every slope is 0, and x has been moved. `ahead = x` gives the same array a second name, so both steps end in one place: "
+    "Every slope is 0. `ahead = x` gives the same array a second name, so that both of your steps end in one place: "
     "what makes an array of its own?",
 )
 def two_names_for_one_array(f, x, eps=1e-4):

@@ -34,6 +34,7 @@ def inputs_numerical_grad(rng):
         (lambda x: float((x**3).sum()), rng.standard_normal(4), 1e-2),
         (lambda x: float((weights * np.exp(x)).sum()), rng.standard_normal((2, 3)), 1e-2),
         (lambda x: float(np.prod(x)), rng.standard_normal((3, 1, 2)), 1e-3),
+        (lambda x: float((x**4).sum()), np.array([0.027, 0.999]), 1e-2),  # 0.027 + 0.01 − 0.01 is not 0.027
     ]
 
 
