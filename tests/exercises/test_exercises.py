@@ -126,33 +126,6 @@ def nudges_and_forgets(f, x, eps=1e-4):
     return x
 
 
-def head(when="before", by=lambda q: q.shape[-1] ** -0.5, axis=-1):
-    """Attention with its scale and its softmax in other places."""
-
-    def attention(q, k, v):
-        scores = (q @ k.swapaxes(-1, -2)).numpy() * (by(q) if when == "before" else 1)
-        e = np.exp(scores - scores.max(axis=axis, keepdims=True))
-        weights = e / e.sum(axis=axis, keepdims=True) * (by(q) if when == "after" else 1)
-        return weights @ v.numpy()
-
-    return attention
-
-
-def wrong_vjp(centre=True, axis=-1, scale=True, turned=True):
-    """The gradients of attention with one part left out or another axis."""
-
-    def attention_vjp(g, q, k, v):
-        by = q.shape[-1] ** -0.5
-        e = np.exp(q @ k.swapaxes(-1, -2) * by)
-        weights = e / e.sum(axis=-1, keepdims=True)
-        d = g @ v.swapaxes(-1, -2)
-        d = weights * (d - (weights * d).sum(axis=axis, keepdims=True) * centre) * (by if scale else 1)
-        dk = d.swapaxes(-1, -2) @ q if turned else np.resize(d, (*k.shape[:-1], q.shape[-2])) @ q
-        return d @ k, dk, weights.swapaxes(-1, -2) @ g
-
-    return attention_vjp
-
-
 MISTAKES = [
     ("shapes", lambda: [(3, 4)] * 5, "has 5 values, expected 6"),
     ("tiles_view", copied_tiles, "they are a copy"),
@@ -171,19 +144,6 @@ MISTAKES = [
     ("patchify", lambda images, patch_size: "patches", "of type str"),
     ("patchify", lambda images, patch_size: 1 / 0, "stopped with ZeroDivisionError"),
     ("conv_is_patchify", lambda images, kernel: None, "returns nothing"),
-    ("attention", head(by=lambda q: 1.0), "entry"),
-    ("attention", head(by=lambda q: 1 / q.shape[-1]), "entry"),
-    ("attention", head(when="after"), "entry"),
-    ("attention", head(axis=-2), "entry"),
-    ("attention_vjp", wrong_vjp(centre=False), "value 1 of your result"),
-    ("attention_vjp", wrong_vjp(axis=-2), "value 1 of your result"),
-    ("attention_vjp", wrong_vjp(scale=False), "value 1 of your result"),
-    ("attention_vjp", wrong_vjp(turned=False), "value 2 of your result"),
-    ("attention_bug", ch06.listing_attention_bug, "entry"),
-    ("two_maps_one_output", lambda weights, v: weights, "differs"),
-    ("two_maps_one_output", lambda weights, v: weights[::-1], "output changes"),
-    ("two_maps_one_output", lambda weights, v: weights / 2, "sums to 0.5"),
-    ("two_maps_one_output", lambda weights, v: weights - 1, "negative"),
     ("two_maps_one_output", lambda weights, v: weights[0], "has shape"),
 ]  # fmt: skip
 
@@ -206,16 +166,7 @@ def test_another_way_to_write_it_passes():
 
     assert examine(exercise("patchify"), by_loop).passed
     assert examine(exercise("softmax"), mv.softmax).passed
-
-    def by_einsum(q, k, v):
-        scores = np.einsum("...id,...jd->...ij", q.numpy(), k.numpy()) / q.shape[-1] ** 0.5
-        e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        return np.einsum("...ij,...je->...ie", e / e.sum(axis=-1, keepdims=True), v.numpy())
-
-    assert examine(exercise("attention"), by_einsum).passed
     assert examine(exercise("attention"), mv.attention).passed
-    assert examine(exercise("attention"), head()).passed  # the builder of its mistakes makes none by itself
-    assert examine(exercise("attention_vjp"), wrong_vjp()).passed
 
 
 def test_a_hidden_answer_stays_hidden():
