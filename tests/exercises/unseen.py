@@ -5,6 +5,7 @@ diagnosis; `never` are words that would belong to a wrong one. Use it through UN
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -326,6 +327,43 @@ def all_entries_at_once(f, x, eps=1e-4):
     return np.full_like(x, slope)
 
 
+@unseen("numerical_grad", may_be=("one_step_ahead",), never=("third argument", "twice", "row"))
+def one_sided(f, x, eps=1e-4):
+    """A forward difference, (f(x + eps) − f(x)) / eps."""
+    gradient = np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        moved = x.copy()
+        moved[i] += eps
+        gradient[i] = (f(moved) - f(x)) / eps
+    return gradient
+
+
+@unseen("topo_order", may_be=("root_first",), never=("more than once", "takes part"))
+def root_first(root):
+    """The right list from back to front."""
+    order = []
+
+    def visit(node):
+        if node not in order:
+            for parent in node.parents:
+                visit(parent)
+            order.append(node)
+
+    visit(root)
+    return order[::-1]
+
+
+@unseen("backward", may_be=("from_front_to_back",), never=("root's value", "last use"))
+def from_front_to_back(order):
+    """Walks the list forwards, so that a node passes on what it has not received yet."""
+    gradients = dict.fromkeys(order, 0.0)
+    gradients[order[-1]] = 1.0
+    for node in order:
+        for parent, slope in zip(node.parents, node.slopes, strict=True):
+            gradients[parent] += gradients[node] * slope
+    return {node: g for node, g in gradients.items() if not node.parents}
+
+
 # ---- chapter 03 ------------------------------------------------------------------------------------------------------
 
 
@@ -548,6 +586,27 @@ def mean_of_them(g, shape):
         if n == 1:
             g = g.mean(axis=axis, keepdims=True)
     return g
+
+
+@unseen("unbroadcast", may_be=("axes_of_size_1_lost",), never=("mean", "first of"))
+def axes_of_length_1_lost(g, shape):
+    """Sums over the right axes, but the axes of length 1 are gone (keepdims)."""
+    lead = g.ndim - len(shape)
+    return g.sum(axis=(*range(lead), *(lead + i for i, n in enumerate(shape) if n == 1)))
+
+
+@unseen("matmul_vjp", may_be=("da_from_b_as_it_is",), never=("db", "mean"))
+def b_as_it_is(g, a, b):
+    """da = g @ b without the transpose."""
+    return g @ b, a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+
+
+@unseen("take_vjp", may_be=("last_use_wins",), never=("negative", "mean"))
+def last_one_wins(g, x, index):
+    """dx[index] = g: of several gradients for one row the last is kept."""
+    dx = np.zeros_like(x)
+    dx[index] = g
+    return dx
 
 
 # ---- chapter 04 ------------------------------------------------------------------------------------------------------
@@ -832,6 +891,39 @@ def test_images_as_they_came(train_x, train_y, test_x, classes, steps, rate):
     return weight, test_x
 
 
+@unseen("cross_entropy", never=("all labels", "overflow"))
+def labels_from_one(logits, labels):
+    """Takes the labels for 1…K and subtracts 1, so that class 0 becomes the last."""
+    rows = np.arange(len(labels))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    gradient = np.exp(log_p)
+    gradient[rows, labels - 1] -= 1
+    return -log_p[rows, labels - 1].mean(), gradient / len(labels)
+
+
+@unseen("cross_entropy", never=("sign", "classes"))
+def in_bits(logits, labels):
+    """Takes the logarithm to base 2, so that the loss comes in bits; the gradient is right."""
+    rows = np.arange(len(labels))
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    log_p = (logits - logits.max(axis=1, keepdims=True)) / np.log(2) - np.log2(e.sum(axis=1, keepdims=True))
+    gradient = e / e.sum(axis=1, keepdims=True)
+    gradient[rows, labels] -= 1
+    return -log_p[rows, labels].mean(), gradient / len(labels)
+
+
+@unseen("cross_entropy", may_be=("softmax_over_the_batch",), never=("sign",))
+def softmax_down_the_batch(logits, labels):
+    """The softmax runs over the images (axis 0) instead of the classes."""
+    rows = np.arange(len(labels))
+    shifted = logits - logits.max(axis=0)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=0))
+    gradient = np.exp(log_p)
+    gradient[rows, labels] -= 1
+    return -log_p[rows, labels].mean(), gradient / len(labels)
+
+
 # ---- chapter 05 ------------------------------------------------------------------------------------------------------
 
 
@@ -1036,6 +1128,15 @@ def places_between_0_and_1(rows, columns, dim, base=10000.0):
     y, x = np.mgrid[:rows, :columns]
     y, x = y.reshape(-1, 1) / rows * omega, x.reshape(-1, 1) / columns * omega
     return np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
+
+
+@unseen("patchify", may_be=("pixels_transposed",), never=("channel by channel", "down the columns of the image"))
+def pixels_down_the_columns(images, patch_size):
+    """The patches are in order, but inside each the pixels go down the columns."""
+    b, h, w, c = images.shape
+    p = patch_size
+    x = images.reshape(b, h // p, p, w // p, p, c)
+    return x.transpose(0, 1, 3, 4, 2, 5).reshape(b, -1, p * p * c)
 
 
 # ---- chapter 06 ------------------------------------------------------------------------------------------------------
@@ -1246,16 +1347,6 @@ def scale_forgotten_on_the_way_back(g, q, k, v):
     return dscores @ k, dscores.swapaxes(-1, -2) @ q, weights.swapaxes(-1, -2) @ g
 
 
-@unseen("attention_vjp", never=("1/√d", "softmax", "transpose"))
-def gradients_of_q_and_k_exchanged(g, q, k, v):
-    """Multiplies the score gradients with the wrong partner: dscores @ q for dq."""
-    scale = 1 / np.sqrt(q.shape[-1])
-    weights = mv.softmax(mv.Tensor(q @ k.swapaxes(-1, -2) * scale)).numpy()
-    dweights = g @ v.swapaxes(-1, -2)
-    dscores = weights * (dweights - (weights * dweights).sum(axis=-1, keepdims=True)) * scale
-    return dscores.swapaxes(-1, -2) @ q, dscores @ k, weights.swapaxes(-1, -2) @ g
-
-
 @unseen("attention_bug", may_be=("axis_of_the_sum_alone",), never=("columns sum",))
 def maximum_over_the_queries(x, w_q, w_k, w_v):
     """Repairs the scale and the axis of the sum, and leaves the maximum on axis 1, which then does not cancel."""
@@ -1263,6 +1354,29 @@ def maximum_over_the_queries(x, w_q, w_k, w_v):
     scores = q @ k.transpose(0, 2, 1) / np.sqrt(w_q.shape[-1])
     e = np.exp(scores - scores.max(axis=1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True) @ v
+
+
+@unseen("attention", may_be=("by_d_without_the_root",), never=("axis", "without the root"))
+def both_scaled(q, k, v, scale=None):
+    """Divides q and k by √d each, so that the scores are divided by d."""
+    root = math.sqrt(q.shape[-1])
+    return mv.softmax((q / root) @ (k / root).swapaxes(-1, -2)) @ v
+
+
+@unseen("attention", may_be=("no_scale",), never=("axis", "too late"))
+def not_scaled(q, k, v, scale=None):
+    """No √d at all."""
+    return mv.softmax(q @ k.swapaxes(-1, -2)) @ v
+
+
+@unseen("attention_bug", may_be=("as_it_stands",))
+def nothing_repaired(x, w_q, w_k, w_v):
+    """The listing as it was."""
+    q, k, v = x @ w_q, x @ w_k, x @ w_v
+    scores = q @ k.transpose(0, 2, 1)
+    e = np.exp(scores - scores.max(axis=1, keepdims=True))
+    weights = e / e.sum(axis=1, keepdims=True)
+    return weights @ v / np.sqrt(x.shape[-1])
 
 
 # ---- chapter 07 ------------------------------------------------------------------------------------------------------
@@ -1422,6 +1536,26 @@ def images_shuffled(layer, tokens):
     if np.allclose(after, before):
         return "invariant"
     return "equivariant" if before.ndim == 3 and np.allclose(after, before[[1, 0]]) else "neither"
+
+
+@unseen("shuffle_test", may_be=("last_two_exchanged",), never=("last three", "revers", "rotation"))
+def last_two_exchanged(layer, tokens):
+    """Tries one order only: the last two tokens change places."""
+    order = np.array([0, 1, 2, 3, 5, 4])
+    before, after = layer(tokens), layer(tokens[:, order])
+    if np.allclose(after, before):
+        return "invariant"
+    return "equivariant" if before.ndim == 3 and np.allclose(after, before[:, order]) else "neither"
+
+
+@unseen("shuffle_test", never=("round in another way", "revers", "rotation"))
+def every_column_its_own_order(layer, tokens):
+    """rng.permuted shuffles each feature by itself, so that the tokens fall apart."""
+    before, after = layer(tokens), layer(np.random.default_rng(0).permuted(tokens, axis=1))
+    if np.allclose(after, before):
+        return "invariant"
+    same = before.ndim == 3 and np.allclose(np.sort(after, axis=1), np.sort(before, axis=1))
+    return "equivariant" if same else "neither"
 
 
 # ---- chapter 08 ------------------------------------------------------------------------------------------------------
@@ -1617,6 +1751,45 @@ def second_half_from_the_start(x, norm1, attention, norm2, mlp):
     return x + mlp(norm2(y))
 
 
+@unseen("layer_norm", may_be=("variance_of_a_sample",), never=("ε of", "scaled as well", "mean is"))
+def n_minus_1(x, weight, bias, eps=1e-6):
+    """The unbiased variance, divided by D − 1."""
+    d = x.shape[-1]
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / (x.var(axis=-1, keepdims=True) * d / (d - 1) + eps).sqrt() * weight + bias
+
+
+@unseen("layer_norm", may_be=("no_eps",), never=("bias", "PyTorch"))
+def epsilon_of_bert(x, weight, bias, eps=1e-6):
+    """Uses 1e-12 instead of the argument."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return centred / (x.var(axis=-1, keepdims=True) + 1e-12).sqrt() * weight + bias
+
+
+@unseen("layer_norm_vjp", never=("late", "dweight"))
+def along_added(g, x, weight, eps=1e-6):
+    """The term along x̂ has the wrong sign."""
+    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    unit = (x - x.mean(axis=-1, keepdims=True)) / deviation
+    h = weight * g
+    along = unit * (h * unit).mean(axis=-1, keepdims=True)
+    dx = (h - h.mean(axis=-1, keepdims=True) + along) / deviation
+    others = tuple(range(x.ndim - 1))
+    return dx, (g * unit).sum(axis=others), g.sum(axis=others)
+
+
+@unseen("layer_norm_vjp", never=("mean term", "late"))
+def weight_in_its_own_gradient(g, x, weight, eps=1e-6):
+    """dweight is the sum of weight · g · x̂: the product h is used where g belongs."""
+    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    unit = (x - x.mean(axis=-1, keepdims=True)) / deviation
+    h = weight * g
+    along = unit * (h * unit).mean(axis=-1, keepdims=True)
+    dx = (h - h.mean(axis=-1, keepdims=True) - along) / deviation
+    others = tuple(range(x.ndim - 1))
+    return dx, (h * unit).sum(axis=others), g.sum(axis=others)
+
+
 # ---- chapter 09 ------------------------------------------------------------------------------------------------------
 
 
@@ -1803,6 +1976,68 @@ def no_class_token_at_all(image_size, patch_size, in_channels, num_classes, dim,
     embedding = patch_size**2 * in_channels * dim + dim
     block = 4 * dim * dim + 4 * dim + 2 * dim * dim * mlp_ratio + dim * mlp_ratio + dim + 4 * dim
     return embedding + tokens * dim + depth * block + 2 * dim + dim * num_classes + num_classes
+
+
+@unseen("count_parameters", may_be=("no_projection_of_the_heads",), never=("norm", "class token"))
+def no_output_projection(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
+    """Forgets the Linear after the attention, which puts the heads together."""
+    tokens = 1 + (image_size // patch_size) ** 2
+    embedding = patch_size**2 * in_channels * dim + dim
+    block = 3 * dim * dim + 3 * dim + 2 * dim * dim * mlp_ratio + dim * mlp_ratio + dim + 4 * dim
+    return embedding + dim + tokens * dim + depth * block + 2 * dim + dim * num_classes + num_classes
+
+
+@unseen("count_parameters", never=("norm", "class token"))
+def always_four_times_as_wide(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
+    """Takes 4 for mlp_ratio, as in most papers."""
+    tokens = 1 + (image_size // patch_size) ** 2
+    embedding = patch_size**2 * in_channels * dim + dim
+    block = 4 * dim * dim + 4 * dim + 8 * dim * dim + 4 * dim + dim + 4 * dim
+    return embedding + dim + tokens * dim + depth * block + 2 * dim + dim * num_classes + num_classes
+
+
+@unseen("vit_forward", never=("the first alone", "heads", "gelu"))
+def block_0_every_time(images, weights, patch_size, num_heads):
+    """Runs as many blocks as there are, each with the weights of blocks.0."""
+    same = {name: weights[re.sub(r"^blocks\.\d+", "blocks.0", name)] for name in weights}
+    return _vit(images, same, patch_size, num_heads)
+
+
+@unseen("vit_forward", never=("class token has none", "heads", "gelu"))
+def positions_one_too_early(images, weights, patch_size, num_heads):
+    """The patches get rows 0…N−1 of the positions, the class token the last row, as if it stood at the end."""
+    moved = weights | {"pos_embed": np.roll(weights["pos_embed"], 1, axis=1)}
+    return _vit(images, moved, patch_size, num_heads)
+
+
+@unseen("vit_forward", never=("position", "gelu"))
+def biases_forgotten(images, weights, patch_size, num_heads):
+    """Multiplies by the weights of the Linears and adds no bias."""
+    bare = {name: w * (not name.endswith("bias") or "norm" in name) for name, w in weights.items()}
+    return _vit(images, bare, patch_size, num_heads)
+
+
+@unseen("vit_forward", never=("position", "gelu", "one head"))
+def scaled_by_the_whole_width(images, weights, patch_size, num_heads):
+    """Divides the scores by the root of D instead of that of a head's width."""
+    d = weights["cls_token"].shape[2]
+    scaled = dict(weights)
+    for name in weights:
+        if ".attn.qkv." in name:  # q smaller by √heads: the same as scores divided by √D
+            scaled[name] = weights[name] * np.where(np.arange(3 * d) < d, num_heads**-0.5, 1)
+    return _vit(images, scaled, patch_size, num_heads)
+
+
+@unseen("vit_forward", never=("position", "gelu", "one head"))
+def packed_head_by_head(images, weights, patch_size, num_heads):
+    """Reads the packed columns as q, k, v of head 0, then of head 1, and so on."""
+    d = weights["cls_token"].shape[2]
+    other = dict(weights)
+    for name, w in weights.items():
+        if ".attn.qkv." in name:
+            split = w.reshape(-1, num_heads, 3, d // num_heads).swapaxes(1, 2)
+            other[name] = split.reshape(w.shape)
+    return _vit(images, other, patch_size, num_heads)
 
 
 # ---- chapter 10 ------------------------------------------------------------------------------------------------------
@@ -2049,3 +2284,33 @@ def written_into_the_gradients(gradients, limit):
         if g is not None and norm > limit:
             g *= limit / norm
     return gradients, norm
+
+
+@unseen("adamw", may_be=("no_bias_correction",), never=("decay", "v̂"))
+def no_correction(p, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05):
+    """Uses m and v as they are, without correcting for their start at 0."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for g in gradients:
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        p = p - lr * (m / (np.sqrt(v) + eps) + weight_decay * p)
+    return p
+
+
+@unseen("adamw", never=("decay", "correct"))
+def square_of_the_average(p, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05):
+    """v averages the square of m instead of that of the gradient."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(gradients, start=1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * m**2
+        p = p - lr * (m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps) + weight_decay * p)
+    return p
+
+
+@unseen("clip_global_norm", may_be=("norm_without_root",), never=("None", "each"))
+def squares_without_a_root(gradients, limit):
+    """Compares and divides by the sum of the squares: the root is missing."""
+    norm = sum((g**2).sum() for g in gradients if g is not None)
+    factor = min(1, limit / norm)
+    return [None if g is None else g * factor for g in gradients], norm
