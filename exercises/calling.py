@@ -96,9 +96,12 @@ def call(task: Exercise, function: Callable, arguments: tuple, seconds: float = 
 def prepared(task: Exercise, arguments: tuple) -> tuple:
     """A copy of the arguments, float arrays as Tensors where the exercise takes them."""
     copies = tuple(_copied(a) for a in arguments)
-    if task.takes != "tensors":
+    if task.takes == "arrays":
         return copies
-    return tuple(Tensor(a) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in copies)
+    grad = task.takes == "parameters"
+    return tuple(
+        Tensor(a, requires_grad=grad) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in copies
+    )
 
 
 def _copied(value: Any) -> Any:

@@ -321,7 +321,7 @@ def not_repeated(tokens, class_token):
 
 @mistake(
     "add_class_token",
-    "You added the token's values to every patch: {found.shape} is as many tokens as before. The class token is to sit "
+    "You added the token's values to every patch: {found[values].shape} is as many tokens as before. The class token is to sit "
     "beside the patches: which operation makes a sequence longer?",
 )
 def added_to_every_patch(tokens, class_token):
@@ -330,8 +330,8 @@ def added_to_every_patch(tokens, class_token):
 
 @mistake(
     "add_class_token",
-    "The class token took the seat of the first patch: there are still {found.shape[1]} tokens. How many should there be, "
-    "if nobody has to stand up?",
+    "The class token took the seat of the first patch: there are still {found[values].shape[1]} tokens. "
+    "How many should there be, if nobody has to stand up?",
 )
 def first_patch_replaced(tokens, class_token):
     return _seats(tokens[:, 1:], class_token)
@@ -339,8 +339,8 @@ def first_patch_replaced(tokens, class_token):
 
 @mistake(
     "add_class_token",
-    "{found.shape}: each patch of yours has become wider, by numbers of the class token. It should be one more token of the "
-    "same width: along which axis do tokens lie?",
+    "{found[values].shape}: each patch of yours has become wider, by numbers of the class token. "
+    "It should be one more token of the same width: along which axis do tokens lie?",
 )
 def along_the_features(tokens, class_token):
     b, n, d = tokens.shape
@@ -349,7 +349,7 @@ def along_the_features(tokens, class_token):
 
 @mistake(
     "add_class_token",
-    "{found.shape}: your batch has grown by an image that is nothing but class tokens. Each image should have one token "
+    "{found[values].shape}: your batch has grown by an image that is nothing but class tokens. Each image should have one token "
     "more: along which axis do tokens lie?",
 )
 def along_the_batch(tokens, class_token):
@@ -378,8 +378,8 @@ def token_for_the_first_image(tokens, class_token):
 
 @mistake(
     "add_class_token",
-    "Every patch has got a class token of its own: {found.shape[1]} tokens where {expected.shape[1]} are expected. It answers "
-    "for the whole image: how many of it does an image need?",
+    "Every patch has got a class token of its own: {found[values].shape[1]} tokens where "
+    "{expected[values].shape[1]} are expected. It answers for the whole image: how many of it does an image need?",
 )
 def one_for_every_patch(tokens, class_token):
     return mv.concatenate([mv.broadcast_to(class_token, shape=tokens.shape), tokens], axis=1)
@@ -519,3 +519,13 @@ _sincos_mistake(
     "written into it?",
     frequencies=lambda n, base: _omega(n, 10000.0),
 )
+
+
+@mistake(
+    "add_class_token",
+    "Every value is right, and yet the class token would never learn: its gradient stops at your copy. Which of your "
+    "steps leaves the Tensors for NumPy?",
+)
+def out_of_the_tape(tokens, class_token):
+    seat = np.broadcast_to(class_token.numpy(), (tokens.shape[0], 1, tokens.shape[2]))
+    return mv.Tensor(np.concatenate([seat, tokens.numpy()], axis=1))

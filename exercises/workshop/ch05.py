@@ -3,6 +3,7 @@
 import numpy as np
 
 import minivit as mv
+from exercises.diagnosis import clue, difference
 
 
 def inputs_patchify(rng):
@@ -35,6 +36,29 @@ def add_class_token(tokens, class_token):
     """
     b, _, d = tokens.shape
     return mv.concatenate([mv.broadcast_to(class_token, shape=(b, 1, d)), tokens], axis=1)
+
+
+def plain_add_class_token(found, tokens, class_token):
+    """The values, and what reaches the class token from a gradient that differs in every entry."""
+    if not isinstance(found, mv.Tensor):
+        return {"values": found, "gradient": None}
+    if found.requires_grad:
+        found.backward(np.arange(1.0, found.size + 1).reshape(found.shape))
+    return {"values": found.numpy(), "gradient": class_token.grad}
+
+
+def judge_add_class_token(found, tokens, class_token):
+    """The values must be right and the gradient must flow."""
+    if not isinstance(found, dict):
+        return f"your result is of type {type(found).__name__}, expected a Tensor"
+    right = plain_add_class_token(add_class_token(tokens, class_token), tokens, class_token)
+    fault = difference(found["values"], right["values"], axes=["B", "N+1", "D"])
+    if fault is not None:
+        said = clue(found["values"], right["values"], {"tokens": tokens, "class_token": class_token})
+        return f"{fault}. {said}".rstrip(".") if said else fault
+    if found["gradient"] is None:
+        return "the values are right, but no gradient reaches the class token: the result must be a Tensor that remembers it"
+    return difference(found["gradient"], right["gradient"], where="the gradient of class_token")
 
 
 def inputs_add_class_token(rng):
