@@ -63,7 +63,7 @@ def inputs_vit_forward(rng):
         return rng.standard_normal(shape) / (shape[0] ** 0.5 if len(shape) == 2 else 1)
 
     cases = []
-    for b, size, patch, channels, classes, dim, depth, heads in ((2, 4, 2, 1, 3, 6, 1, 2), (3, 6, 2, 3, 5, 12, 2, 3)):
+    for b, size, patch, channels, classes, dim, depth, heads in ((5, 4, 2, 1, 3, 6, 1, 2), (7, 6, 2, 3, 4, 12, 2, 3)):
         model = mv.ViT(size, patch, channels, classes, dim, depth, heads, mlp_ratio=2)
         weights = {name: drawn(w.shape) for name, w in model.state_dict().items()}
         cases.append((rng.standard_normal((b, size, size, channels)), weights, patch, heads))
