@@ -364,6 +364,17 @@ def from_front_to_back(order):
     return {node: g for node, g in gradients.items() if not node.parents}
 
 
+@unseen("numerical_grad", never=("forward", "row", "restore"))
+def whole_numbers_only(f, x, eps=1e-4):
+    """Fills an array of integers, which cuts the fractions off."""
+    gradient = np.zeros(x.shape, dtype=int)
+    for i in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[i] = eps
+        gradient[i] = (f(x + step) - f(x - step)) / (2 * eps)
+    return gradient
+
+
 # ---- chapter 03 ------------------------------------------------------------------------------------------------------
 
 
@@ -607,6 +618,39 @@ def last_one_wins(g, x, index):
     dx = np.zeros_like(x)
     dx[index] = g
     return dx
+
+
+@unseen("which_vjp_lies", never=("signs", "x = 0", "g are alike"))
+def steps_too_long(suspects):
+    """Measures with steps of half a unit, where curved functions differ from their slopes: honest ones are convicted."""
+    rng, liars = np.random.default_rng(1), set()
+    for name, (f, vjp) in suspects.items():
+        x, step = rng.standard_normal((2, 3, 4))
+        g = rng.standard_normal(f(x).shape)
+        measured = ((f(x + 0.5 * step) - f(x - 0.5 * step)) * g).sum()
+        if not np.isclose(measured, (vjp(x, g) * step).sum(), rtol=1e-4, atol=1e-6):
+            liars.add(name)
+    return liars
+
+
+@unseen("which_vjp_lies", may_be=("all_convicted",), never=("signs", "x = 0", "g are alike", "factor of"))
+def steps_too_short(suspects):
+    """Measures with steps of 1e-15, where rounding is all that is left."""
+    rng, liars = np.random.default_rng(1), set()
+    for name, (f, vjp) in suspects.items():
+        x, step = rng.standard_normal((2, 3, 4))
+        g = rng.standard_normal(f(x).shape)
+        measured = ((f(x + 1e-15 * step) - f(x - 1e-15 * step)) * g).sum() / 2e-15
+        if not np.isclose(measured, (vjp(x, g) * step).sum(), rtol=1e-4, atol=1e-6):
+            liars.add(name)
+    return liars
+
+
+@unseen("which_vjp_lies", may_be=("all_acquitted",), never=("digits", "x = 0"))
+def shapes_alone(suspects):
+    """Convicts whoever returns another shape than that of x, which nobody does."""
+    x = np.ones((3, 4))
+    return {name for name, (f, vjp) in suspects.items() if vjp(x, f(x)).shape != x.shape}
 
 
 # ---- chapter 04 ------------------------------------------------------------------------------------------------------
@@ -922,6 +966,14 @@ def softmax_down_the_batch(logits, labels):
     gradient = np.exp(log_p)
     gradient[rows, labels] -= 1
     return -log_p[rows, labels].mean(), gradient / len(labels)
+
+
+@unseen("cross_entropy", never=("sign", "overflow"))
+def loss_alone(logits, labels):
+    """Returns the loss and forgets the gradient."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return -log_p[np.arange(len(labels)), labels].mean()
 
 
 # ---- chapter 05 ------------------------------------------------------------------------------------------------------
@@ -1379,6 +1431,30 @@ def nothing_repaired(x, w_q, w_k, w_v):
     return weights @ v / np.sqrt(x.shape[-1])
 
 
+@unseen("attention", may_be=("exp_of_large_scores",), never=("root", "√", "queries"))
+def mean_for_maximum(q, k, v, scale=None):
+    """Its own softmax subtracts the mean of a row instead of its maximum, which does not help far from the mean."""
+    scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+    e = (scores - scores.mean(axis=-1, keepdims=True)).exp()
+    return e / e.sum(axis=-1, keepdims=True) @ v
+
+
+@unseen("attention", never=("root", "√", "queries"))
+def four_axes_only(q, k, v, scale=None):
+    """Exchanges axes 2 and 3 of k, which are the last two only where there are four."""
+    return mv.softmax(q @ k.swapaxes(2, 3) / math.sqrt(q.shape[-1])) @ v
+
+
+@unseen("attention_vjp", never=("scale", "p (1 − p)"))
+def tables_only(g, q, k, v):
+    """Transposes with .T, which turns round all axes: right only without leading axes."""
+    scale = 1 / np.sqrt(q.shape[-1])
+    weights = mv.softmax(mv.Tensor(q @ k.T * scale)).numpy()
+    dweights = g @ v.T
+    dscores = weights * (dweights - (weights * dweights).sum(axis=-1, keepdims=True)) * scale
+    return dscores @ k, dscores.T @ q, weights.T @ g
+
+
 # ---- chapter 07 ------------------------------------------------------------------------------------------------------
 
 
@@ -1556,6 +1632,13 @@ def every_column_its_own_order(layer, tokens):
         return "invariant"
     same = before.ndim == 3 and np.allclose(np.sort(after, axis=1), np.sort(before, axis=1))
     return "equivariant" if same else "neither"
+
+
+@unseen("split_heads", never=("dealt out", "on its side"))
+def batch_lost(x, num_heads):
+    """Takes the first image only, and gives it an axis of length 1."""
+    t, width = x.shape[1:]
+    return x[0].reshape(1, t, num_heads, width // num_heads).transpose(0, 2, 1, 3)
 
 
 # ---- chapter 08 ------------------------------------------------------------------------------------------------------
@@ -2040,6 +2123,38 @@ def packed_head_by_head(images, weights, patch_size, num_heads):
     return _vit(images, other, patch_size, num_heads)
 
 
+@unseen("count_parameters", may_be=("no_qkv_bias",), never=("Two norms", "class token", "Before the blocks"))
+def no_bias_in_qkv(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
+    """The packed qkv has no bias, as in some ViTs: 3D too few in each block."""
+    tokens = 1 + (image_size // patch_size) ** 2
+    embedding = patch_size**2 * in_channels * dim + dim
+    block = 4 * dim * dim + dim + 2 * dim * dim * mlp_ratio + dim * mlp_ratio + dim + 4 * dim
+    return embedding + dim + tokens * dim + depth * block + 2 * dim + dim * num_classes + num_classes
+
+
+@unseen("count_parameters", may_be=("no_biases",), never=("one vector", "two vectors"))
+def no_biases_at_all(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
+    """Counts the matrices of all Linears and none of their biases."""
+    tokens = 1 + (image_size // patch_size) ** 2
+    block = 4 * dim * dim + 2 * dim * dim * mlp_ratio + 4 * dim
+    return patch_size**2 * in_channels * dim + dim + tokens * dim + depth * block + 2 * dim + dim * num_classes
+
+
+@unseen("count_parameters", may_be=("no_head_bias",), never=("vector", "norm"))
+def head_without_bias(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
+    """Forgets the bias of the head, one number for each class."""
+    tokens = 1 + (image_size // patch_size) ** 2
+    embedding = patch_size**2 * in_channels * dim + dim
+    block = 4 * dim * dim + 4 * dim + 2 * dim * dim * mlp_ratio + dim * mlp_ratio + dim + 4 * dim
+    return embedding + dim + tokens * dim + depth * block + 2 * dim + dim * num_classes
+
+
+@unseen("vit_forward", never=("all 5 tokens", "position", "heads"))
+def mean_of_the_patches(images, weights, patch_size, num_heads):
+    """Reads the mean of the patches, without the class token."""
+    return _vit(images, weights, patch_size, num_heads, pool=lambda x, norm: norm(x, "norm")[:, 1:].mean(axis=1))
+
+
 # ---- chapter 10 ------------------------------------------------------------------------------------------------------
 
 
@@ -2314,3 +2429,43 @@ def squares_without_a_root(gradients, limit):
     norm = sum((g**2).sum() for g in gradients if g is not None)
     factor = min(1, limit / norm)
     return [None if g is None else g * factor for g in gradients], norm
+
+
+@unseen("adamw", may_be=("state_made_anew",), never=("made inside", "decay"))
+def old_averages_dropped(p, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05):
+    """The averages lack their first half, β·m and β·v, so that nothing of the earlier gradients is left."""
+    for t, g in enumerate(gradients, start=1):
+        m = (1 - betas[0]) * g
+        v = (1 - betas[1]) * g**2
+        p = p - lr * (m / (1 - betas[0] ** t) / (np.sqrt(v / (1 - betas[1] ** t)) + eps) + weight_decay * p)
+    return p
+
+
+@unseen("adamw", never=("decay", "t begins"))
+def times_t(p, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05):
+    """1 − β·t instead of 1 − βᵗ: * for **."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(gradients, start=1):
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        p = p - lr * (m / (1 - betas[0] * t) / (np.sqrt(v / (1 - betas[1] * t)) + eps) + weight_decay * p)
+    return p
+
+
+@unseen("clip_global_norm", never=("*=", "own arrays"))
+def list_rewritten(gradients, limit):
+    """Puts new arrays into the caller's list; the arrays themselves stay as they were."""
+    norm = np.sqrt(sum((g**2).sum() for g in gradients if g is not None))
+    for i, g in enumerate(gradients):
+        if g is not None and norm > limit:
+            gradients[i] = g * (limit / norm)
+    return gradients, norm
+
+
+@unseen("clip_global_norm", never=("each", "norm"))
+def return_forgotten(gradients, limit):
+    """Makes the list and does not return it."""
+    norm = np.sqrt(sum((g**2).sum() for g in gradients if g is not None))
+    factor = min(1, limit / norm)
+    clipped = [None if g is None else g * factor for g in gradients]
+    assert len(clipped) == len(gradients)
