@@ -112,8 +112,8 @@ def softmax_over_everything(q, k, v):
 @mistake(
     "attention",
     lambda found, expected, q, k, v: (
-        f"Your weights sum to {q.shape[-1] ** -0.5:.3g} in each row, not to 1, and softmax saw the scores at full "
-        "size. Something came too late: which numbers was it meant to tame?"
+        f"Softmax saw your scores at full size, and everything after it is {q.shape[-1] ** 0.5:.3g} times smaller than "
+        "an average of v. Something came too late: which numbers was it meant to tame?"
     ),
 )
 def scale_after_softmax(q, k, v):
@@ -415,9 +415,8 @@ mistake(
 mistake(
     "attention_bug",
     lambda found, expected, x, w_q, w_k, w_v: (
-        "Two faults are gone. What meets v now are weights that sum to "
-        f"{w_q.shape[-1] ** -0.5:.3g} in each row, and the softmax saw the scores at full size. Which numbers was the "
-        "division meant to tame?"
+        f"Two faults are gone. Softmax still sees the scores at full size, and the output is {w_q.shape[-1] ** 0.5:.3g} "
+        "times smaller than an average of v. Which numbers was the division meant to tame?"
     ),
     "all_but_the_place",
 )(repaired(scores_by=None, output_by="d"))

@@ -48,8 +48,8 @@ def said(words):
 mistake(
     "count_parameters",
     said(
-        "You are {missing} short: one vector of {dim}, however deep the model. Before the blocks stand three such "
-        "vectors, two of them for the sake of one token: which have you counted?"
+        "You are {missing} short: one vector of {dim}, however deep the model. Beside the table of the patches' "
+        "positions five such vectors stand outside the blocks: which have you counted?"
     ),
     "one_vector_outside_the_blocks",
 )(without("class position"))
@@ -66,8 +66,8 @@ mistake(
 mistake(
     "count_parameters",
     said(
-        "You are {missing} short: three vectors of {dim} in each of the {depth} blocks. A packed Linear to three times "
-        "the width has its matrix; what else has every Linear here?"
+        "You are {missing} short: 3 · {dim} in each of the {depth} blocks, as many numbers as one Linear of a block "
+        "adds to its product. Which Linear is that wide, and have you counted all that it learns?"
     ),
     "no_qkv_bias",
 )(without("qkv bias"))
@@ -75,8 +75,8 @@ mistake(
 mistake(
     "count_parameters",
     said(
-        "You are {missing} short: two vectors of {dim} in each of the {depth} blocks. Two norms, and two Linears that "
-        "lead back to width {dim}: how many vectors have they together?"
+        "You are {missing} short: two vectors of {dim} in each of the {depth} blocks. Go through a block line by line, "
+        "every norm and every bias with its width: where do 2 · {dim} numbers get lost?"
     ),
     "two_vectors_in_each_block",
 )(without("norm biases"))
@@ -84,8 +84,8 @@ mistake(
 mistake(
     "count_parameters",
     said(
-        "You are {missing} short: one vector of {dim} in each of the {depth} blocks. Its norms have some, and so have "
-        "the Linears that lead back to width {dim}: how many are that in your count?"
+        "You are {missing} short: one vector of {dim} in each of the {depth} blocks. Go through a block line by line "
+        "and count its vectors, those of the norms and the biases: which is not in your sum?"
     ),
     "one_vector_in_each_block",
 )(without("projection bias"))

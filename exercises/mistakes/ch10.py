@@ -341,8 +341,8 @@ def none_left_out(gradients, limit):
 
 @mistake(
     "clip_global_norm",
-    "The values are right, but `*=` scales the caller's own arrays: a second look at the same gradients finds them "
-    "clipped. What gives new arrays, and leaves the old ones?",
+    "The values are right, but what the caller handed in is changed: a second look at the same gradients finds them "
+    "clipped. Which of your lines writes into something that is not yours?",
 )
 def scaled_in_place(gradients, limit):
     norm = norm_of(gradients)
