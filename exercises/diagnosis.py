@@ -205,7 +205,7 @@ def _scaled(found: np.ndarray, expected: np.ndarray, arguments: dict[str, Any]) 
 
 
 def _sizes(factor: float, arguments: dict[str, Any]) -> str:
-    """Which axes or numbers among the arguments have this size, or its root, or its square."""
+    """Which axis or number among the arguments is this factor, or has it for a root; nothing where two sizes would fit."""
     whole = [
         (value.shape[axis], f"the size of axis {axis} of {name}")
         for name, value in arguments.items()
@@ -213,12 +213,13 @@ def _sizes(factor: float, arguments: dict[str, Any]) -> str:
         for axis in range(value.ndim)
     ]
     whole += [(v, name) for name, v in arguments.items() if isinstance(v, int | float) and not isinstance(v, bool)]
-    for size, said in whole:
-        if size > 1 and math.isclose(abs(factor), size, rel_tol=1e-5):
-            return f" {size:g} is {said}."
-        if size > 1 and math.isclose(abs(factor), math.sqrt(size), rel_tol=1e-5):
-            return f" That is the root of {size:g}, {said}."
-    return ""
+    fitting = [
+        (size, f" {words.format(f'{size:g}')}{said}.")
+        for size, said in whole
+        for fits, words in ((size, "{} is "), (math.sqrt(max(size, 0)), "That is the root of {}, "))
+        if size > 1 and math.isclose(abs(factor), fits, rel_tol=1e-5)
+    ]
+    return fitting[0][1] if len({size for size, _ in fitting}) == 1 else ""
 
 
 def _reordered(found: np.ndarray, expected: np.ndarray) -> Iterator[str]:
