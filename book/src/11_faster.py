@@ -69,24 +69,21 @@ for (name, way), (calls, _, size) in rows[:7]:
 print(f"in all {sum(row[0] for row in seen.rows.values())} calls")
 
 # %% [markdown]
-# (`seen.table()` prints seconds too; try it.) Every block has its attention (softmax and both its products, `self_attention`), four Linears, a GELU, two
-# LayerNorms. **Which of the four kinds takes the most time in a training step, and about what share: 20, 40 or 60 per cent?**
+# (`seen.table()` prints seconds too; try it.) The stored profile of a whole training step has the same rows, with seconds. We turn them into shares.
 
-# %% tags=["hide-output"]
-guess = ...  # a kind, and a share
+# %%
 total, kinds = sum(times["profile"].values()), {}
 for key, seconds in times["profile"].items():
     name, _, way = key.rpartition(" ")
     kinds.setdefault(name, {})[way] = 100 * seconds / total
 order = sorted(kinds, key=lambda name: -sum(kinds[name].values()))
-for name in order[:5]:
-    print(f"{name.strip('_'):15} {sum(kinds[name].values()):5.1f} % of the step")
 
 # %% [markdown]
-# The Linears, with more than everything else together. Attention's own part, which gets all the papers, comes second, and GELU, one line of algebra, is not
-# far behind it.
+# Every block has its attention (softmax and both its products, `self_attention`), four Linears, a GELU, two
+# LayerNorms. **Which of the four kinds takes the most time in a training step, and about what share: 20, 40 or 60 per cent?**
 
-# %%
+# %% tags=["hide-output"]
+guess = ...  # a kind, and a share
 fig, ax = plt.subplots(figsize=(7.4, 3.2), layout="constrained")
 names = [name.strip("_").replace("everything", "all the rest") for name in order[:5]]
 forward = [kinds[n].get("forward", kinds[n].get("else", 0)) for n in order[:5]]
@@ -105,6 +102,9 @@ mv.viz.show(fig, alt=f"Bars: per cent of a step, forward and backward: {words}."
 # %% [markdown]
 # *Where a training step of W2 goes, on one core. A Linear's backward takes twice its forward: a product has two gradients (chapter 03). "All the rest"
 # is Python, the optimiser and adding up gradients. Other sizes have other shares; many tokens move attention up.*
+#
+# The Linears, with more than everything else together. Attention's own part, which gets all the papers, comes second, and GELU, one line of algebra, is not
+# far behind it.
 #
 # ## The floor
 #
@@ -130,11 +130,9 @@ print(f"done at {both / bound / 1e9:.0f} thousand million a second at best")
 # The second line divides by a measured time: [`gemm_bound.py`](../benchmarks/gemm_bound.py) does the products of one step, in their shapes, on both cores, and nothing else.
 # That time is the **GEMM bound** (GEMM is BLAS's name for a product of matrices). No program that multiplies by this library gets below it, in whatever language.
 #
-# minivit is Python. PyTorch is C++, by hundreds of people. **How long does minivit's training step take: ten times as long as PyTorch's,
-# three times, or about as long?**
+# The same file has the times of whole steps, of minivit and of others, taken in turn.
 
-# %% tags=["hide-output"]
-guess = ...  # 10, 3 or 1
+# %%
 libraries = ("gemm", "minivit", "torch", "torch.compile", "jax")
 
 
@@ -143,14 +141,12 @@ def ratio(workload, library):  # to PyTorch: turn by turn, then the median
     return float(np.median(np.array(ours) / np.array(peer)))
 
 
-for workload in results:
-    line = (f"{name} {ratio(workload, name):.2f}" for name in libraries)
-    print(workload, *line, sep="   ")
-
 # %% [markdown]
-# As a picture, from digits (W1) to a ViT-Ti/16 on images of 224×224 (W4):
+# minivit is Python. PyTorch is C++, by hundreds of people. On four models, from digits (W1) to a ViT-Ti/16 on images of 224×224 (W4): **how long does minivit's training step
+# take, ten times as long as PyTorch's, three times, or about as long?**
 
-# %%
+# %% tags=["hide-output"]
+guess = ...  # 10, 3 or 1
 fig, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
 colours = ("k", mv.viz.BLUE, mv.viz.PALE, mv.viz.VERMILLION, mv.viz.GREEN)
 for i, (library, mark) in enumerate(zip(libraries, "_o-^s", strict=True)):
