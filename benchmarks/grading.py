@@ -3,50 +3,69 @@
     python -m benchmarks.grading                 200 students
     python -m benchmarks.grading --students 20 --endless 2
 
-A student's file of a chapter holds, for each exercise, the reference, one of the usual mistakes, or nothing; `--endless` of
-them never end in one exercise. Prints seconds, and how the marks compare with what the answers deserve.
+Each exercise of a student is one of the right ways of the tests, one of the usual mistakes, or not begun; `--endless` of the
+students never end in one exercise. Prints seconds, and how the marks compare with what the answers deserve.
 """
 
 import argparse
+import importlib
 import inspect
 import re
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from exercises import grading, submissions
-from exercises.manifest import exercises
+from exercises.manifest import Exercise, exercises
 from exercises.mistakes import mistakes
 from minivit.training.report import machine
 
-NOT_OURS = "def mistake(*_, **__):\n    return lambda function: function\n"
+STUB = "def {name}(*_, **__):\n    return lambda function: function\n"
+HERE = Path(__file__).resolve().parent.parent / "tests" / "exercises"
 
 
-def student(folder: Path, rng: np.random.Generator, endless: bool) -> dict[str, str]:
+def right_ways() -> dict[str, list[Callable]]:
+    """The right ways of the tests, by exercise."""
+    sys.path.insert(0, str(HERE))
+    for path in sorted(HERE.glob("right_ways_*.py")):
+        importlib.import_module(path.stem)
+    ways: dict[str, list[Callable]] = {}
+    for name, function in importlib.import_module("right_ways").WAYS:
+        ways.setdefault(name, []).append(function)
+    return ways
+
+
+def answer(task: Exercise, functions: list[Callable], decorator: str, rng: np.random.Generator) -> str:
+    """A file in which one of the functions, with all that it needs, is the answer to the exercise; "" if it cannot be."""
+    module = inspect.getmodule(functions[0])
+    at_hand = [f for f in functions if getattr(module, f.__name__, None) is f]
+    text = inspect.getsource(module)
+    if not at_hand or "exercises.workshop" in text:  # their text is not theirs alone, or reads what no student can
+        return ""
+    chosen = at_hand[int(rng.integers(len(at_hand)))].__name__
+    text = re.sub(rf"from [\w.]+ import {decorator}\n", STUB.format(name=decorator), text)
+    return f"inside = {{}}\nexec({text!r}, inside)\n{task.id} = inside[{chosen!r}]  # def {task.id}\n"
+
+
+def student(folder: Path, ways: dict[str, list[Callable]], rng: np.random.Generator, endless: bool) -> dict[str, str]:
     """Write one student's files; what each exercise holds: "right", "wrong" or ""."""
     folder.mkdir(parents=True)
     kinds = {name: str(rng.choice(["right", "wrong", ""], p=[0.6, 0.25, 0.15])) for name in exercises()}
-    if endless:
-        kinds["softmax"] = "wrong"
-    for chapter in sorted({task.chapter for task in exercises().values()}):
-        tasks = [task for task in exercises().values() if task.chapter == chapter]
-        module = inspect.getmodule(mistakes(tasks[0].id)[0].function)
-        wrong = re.sub(r"from exercises.mistakes import mistake\n", NOT_OURS, inspect.getsource(module))
-        wrong = re.sub(r"(?m)^from exercises\.workshop.*$", "", wrong)
-        parts = [inspect.getsource(tasks[0].workshop), wrong]
-        for task in tasks:
-            if kinds[task.id] == "":
-                parts.append(f"def {task.id}(*given):\n    raise NotImplementedError\n")
-            elif kinds[task.id] == "wrong":
-                chosen = mistakes(task.id)[int(rng.integers(len(mistakes(task.id))))]
-                parts.append(f"{task.id} = {chosen.function.__name__}\n")
-            elif task.reference:
-                parts.append(inspect.getsource(inspect.unwrap(task.answer)))
-        if endless and chapter == 4:
-            parts.append("def softmax(x):\n    while True:\n        pass\n")
-        (folder / f"ch{chapter:02}.py").write_text("\n\n".join(parts), encoding="utf-8")
+    for task in exercises().values():
+        text = f"def {task.id}(*given):\n    raise NotImplementedError\n"
+        if endless and task.id == "softmax":
+            text, kinds["softmax"] = "def softmax(x):\n    while True:\n        pass\n", "endless"
+        elif kinds[task.id] == "right":
+            text = answer(task, ways[task.id], "right", rng)
+        elif kinds[task.id] == "wrong":
+            text = answer(task, [m.function for m in mistakes(task.id)], "mistake", rng)
+        if not text:
+            text, kinds[task.id] = f"def {task.id}(*given):\n    return 0\n", "another"
+        (folder / f"{task.id}.py").write_text(text, encoding="utf-8")
     return kinds
 
 
@@ -59,7 +78,9 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        kinds = {f"s{i:03}": student(root / f"s{i:03}", rng, i < options.endless) for i in range(options.students)}
+        ways = right_ways()
+        names = [f"s{i:03}" for i in range(options.students)]
+        kinds = {name: student(root / name, ways, rng, i < options.endless) for i, name in enumerate(names)}
         tasks = list(exercises().values())
         began = time.perf_counter()
         grading.preflight(tasks, options.seed)
@@ -69,7 +90,8 @@ def main() -> None:
     diagnosed = 0
     for report in reports:
         for mark in report.marks:
-            if kind := kinds[report.student][mark.id]:
+            kind = kinds[report.student][mark.id]
+            if kind in ("right", "wrong"):
                 count[kind, mark.status == "passed"] += 1
                 diagnosed += bool(kind == "wrong" and mark.mistake)
     print(f"{machine()}")

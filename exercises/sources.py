@@ -32,18 +32,18 @@ def load(text: str, file: str, seconds: float = 5.0) -> Loaded:
     if file.endswith(".ipynb"):
         text = of_notebook(text)
     loaded, scope = Loaded(), {"__name__": file.removesuffix(".py"), "__file__": file}
-    for code, names in _statements(text, file, loaded.problems):
+    for code, line, names in _statements(text, file, loaded.problems):
         try:
             with time_limit(seconds):
                 exec(code, scope)
         except OutOfTime:
-            problem = f"line {_line(code)} of {file} was still running after {seconds:g} seconds"
+            problem = f"line {line} of {file} was still running after {seconds:g} seconds"
         except SystemExit:
-            problem = f"line {_line(code)} of {file} ends Python (exit or sys.exit)"
+            problem = f"line {line} of {file} ends Python (exit or sys.exit)"
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            problem = f"line {_line(code)} of {file} stopped with {told(error)}"
+            problem = f"line {line} of {file} stopped with {told(error)}"
         else:
             continue
         for name in names or [""]:
@@ -83,8 +83,8 @@ def _decorated(body: list[Any]) -> list[Any]:
     return body
 
 
-def _statements(text: str, file: str, problems: dict[str, str]) -> list[tuple[Any, list[str]]]:
-    """Each statement compiled, with the names of what it defines."""
+def _statements(text: str, file: str, problems: dict[str, str]) -> list[tuple[Any, int, list[str]]]:
+    """Each statement compiled, with its line and the names of what it defines."""
     found = []
     for start, chunk in _chunks(text):
         try:
@@ -96,7 +96,8 @@ def _statements(text: str, file: str, problems: dict[str, str]) -> list[tuple[An
             continue
         for node in tree.body:
             module = ast.Module([node], type_ignores=[])
-            found.append((compile(module, file, "exec"), [node.name] if hasattr(node, "name") else []))
+            names = [node.name] if hasattr(node, "name") else []
+            found.append((compile(module, file, "exec"), node.lineno, names))
     return found
 
 
@@ -113,7 +114,3 @@ def _chunks(text: str) -> list[tuple[int, str]]:
         if re.match(r"(def|class|import|from|@)\b|@", line) and not (i and lines[i - 1].startswith("@")):
             cuts.append(i)
     return [(a, "\n".join(lines[a:b])) for a, b in zip(cuts, [*cuts[1:], len(lines)], strict=True) if a < b]
-
-
-def _line(code: Any) -> int:
-    return code.co_firstlineno
