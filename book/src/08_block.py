@@ -273,7 +273,7 @@ for scale in (1, 1.5, 2):
 #
 # By hand, for the token (3, 1): $\mu = 2$, variance 1, $\hat x = (1, -1)$. (The $\varepsilon = 10^{-6}$ helps where all features are alike.)
 #
-# Eight images pass as one batch; then the first passes alone. **Do its numbers change?** "Normalise" usually means: by a set of examples. We do
+# Eight images pass as one batch; then the first passes alone. **Do its numbers change?** "Normalise" usually means: by statistics of many examples. We do
 # that, too.
 
 # %% tags=["hide-output"]
@@ -311,8 +311,8 @@ check("layer_norm", layer_norm)
 # %% [markdown]
 # ## Its gradient
 #
-# The token (3, 1) became (1, −1): minus 2, divided by 1. **What is the slope of the first number that comes out with respect to the 3?** (a) 1, for it was divided by
-# 1. (b) ½, for the mean moves along. (c) 0.
+# The token (3, 1) became (1, −1): minus 2, divided by 1. **What is the slope of the first number that comes out with respect to the 3?** (a) 1, for it was divided
+# by 1. (b) ½, for the mean moves along. (c) 0.
 
 # %% tags=["hide-output"]
 guess = ...  # "a", "b" or "c"
