@@ -13,9 +13,9 @@ def test_a_chapter_passes(chapter, gate):
     assert list(book_gates.GATES[gate](chapter, book_gates.committed(chapter))) == []
 
 
-def test_every_notebook_has_a_source_and_a_planned_name():
+def test_every_planned_chapter_is_there_as_source_and_notebook():
     notebooks = {path.stem for path in book.BOOK.glob("*.ipynb")}
-    assert notebooks == {path.stem for path in book.sources()} <= set(book.CHAPTERS)
+    assert notebooks == {path.stem for path in book.sources()} == set(book.CHAPTERS)
 
 
 def test_the_photo_is_what_the_script_draws():
