@@ -14,15 +14,15 @@
 # questions. You write its gradients, its attention and its training yourself, in Python with NumPy, and at the end it
 # reads handwriting and you have seen inside.
 #
-# Here the finished thing comes first. We use what later chapters build, so do not stop at words that are new; they come
-# back, in bold where they are explained. One question starts in earnest: how can anybody know that such a program is
-# right?
+# Here the finished thing comes first, so do not stop at words that are new; they come back, in bold where they are
+# explained. One question starts in earnest: how can anybody know that such a program is right?
 #
 # ## Set up
 #
-# In the folder of minivit, `make train` makes a Python environment, `.venv`, and trains a model while you wait (without
-# `make`: four lines in the [README](../README.md)). Then, in the same folder, `.venv/bin/jupyter lab` opens a browser (Windows:
-# `.venv\Scripts\jupyter lab`); the chapters are in `book`, on the left. If the next cell says "ready", so are you.
+# In the folder of minivit, `make train` makes a Python environment, `.venv`, and trains a first model (without `make`:
+# four lines in the [README](../README.md)). Copy the folder `book` to `mine`, so that what you type stays yours: `make
+# book` writes its chapters anew. Then `.venv/bin/jupyter lab` opens a browser (Windows: `.venv\Scripts\jupyter lab`);
+# the chapters are on the left, in `mine`. If the next cell says "ready", so are you.
 
 # %%
 import json
