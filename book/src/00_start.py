@@ -11,8 +11,8 @@
 
 # %% [markdown]
 # This book builds a Vision Transformer: a program that cuts an image into patches and lets the patches ask each other
-# questions. You write its gradients, its attention and its training yourself, in Python with NumPy, and at the end it
-# reads handwriting and you have seen inside.
+# questions. You write its gradients, its attention and its training yourself, in Python with NumPy, until it reads
+# handwriting.
 #
 # Here the finished thing comes first, so do not stop at words that are new; they come back, in bold where they are
 # explained. One question starts in earnest: how can anybody know that such a program is right?
