@@ -350,8 +350,11 @@ for i, answer in enumerate(truth):
 #
 # ```
 # .venv/bin/python -m exercises list              # all of them, and how far you are
-# .venv/bin/python -m exercises check patchify    # what is still wrong with one
+# .venv/bin/python -m exercises check patchify    # what is still wrong with one, and a question
+# .venv/bin/python -m exercises hint patchify     # a hint; call it again for the next one
 # ```
+#
+# [For students](../exercises/STUDENTS.md) has the other commands.
 #
 # | chapter | question | what it builds | exercises |
 # |---|---|---|---|
