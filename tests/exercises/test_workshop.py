@@ -11,7 +11,10 @@ from exercises.mistakes import ch07 as wrong07
 from exercises.mistakes import ch08 as wrong08
 from exercises.mistakes import ch09 as wrong09
 from exercises.mistakes import ch10 as wrong10
-from exercises.workshop import ch07, ch08, ch09
+from exercises.mistakes import ch11 as wrong11
+from exercises.mistakes import ch17 as wrong17
+from exercises.workshop import ch07, ch08, ch09, ch11, ch17
+from minivit.interop.saved import to_file_layout
 
 WITHOUT_A_FAULT = [
     ("attention_bug", wrong06.repaired()),
@@ -21,6 +24,8 @@ WITHOUT_A_FAULT = [
     ("count_parameters", wrong09.without()),
     ("vit_forward", wrong09.vit()),
     ("adamw", wrong10.steps("")),
+    ("attention_in_tiles", wrong11.in_tiles()),
+    ("fold_preparation", wrong17.folded(lambda b, w, new, m, s: b - m @ new)),
 ]
 
 
@@ -88,3 +93,22 @@ def test_a_vision_transformer_is_what_the_workshop_says(rng):
         ours = ch09.vit_forward(images, weights, patch_size, num_heads)
         assert np.allclose(ours.numpy(), model(images).numpy())
         assert ch09.count_parameters(size, patch_size, channels, classes, dim, depth, 2) == model.num_parameters()
+
+
+def test_attention_in_tiles_is_attention(rng):
+    q, k, v = rng.standard_normal((3, 4)), rng.standard_normal((7, 4)), rng.standard_normal((7, 5))
+    whole = mv.attention(q[None], k[None], v[None]).numpy()[0]
+    assert all(np.allclose(ch11.attention_in_tiles(q, k, v, size), whole) for size in (1, 3, 7, 20))
+
+
+def test_the_kernel_for_pytorch_is_what_the_library_writes(rng):
+    weight = rng.standard_normal((4 * 4 * 3, 5))
+    assert np.array_equal(ch17.patch_kernel(weight, 3), to_file_layout(weight, ("patch", 4, 4, 3)))
+
+
+def test_a_folded_preparation_gives_the_same_tokens(rng):
+    images, mean, std = rng.random((2, 6, 6, 3)), rng.random(3), 0.1 + rng.random(3)
+    weight, bias = rng.standard_normal((2 * 2 * 3, 5)), rng.standard_normal(5)
+    new, rest = ch17.fold_preparation(weight, bias, mean, std)
+    prepared = mv.patchify((images - mean) / std, 2) @ weight + bias
+    assert np.allclose(mv.patchify(images, 2) @ new + rest, prepared)
