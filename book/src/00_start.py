@@ -368,8 +368,8 @@ for i, answer in enumerate(truth):
 # | [08 The block](08_block.ipynb) | Why so many small parts? | [`nn/block.py`](../minivit/nn/block.py) | [`layer_norm`, `layer_norm_vjp`, `block`](../exercises/ch08.py) |
 # | [09 The ViT](09_vit.ipynb) | Does it fit together? | [`models/vit.py`](../minivit/models/vit.py) | [`count_parameters`, `vit_forward`](../exercises/ch09.py) |
 # | [10 Training](10_training.ipynb) | What makes it good? | [`training/`](../minivit/training/loop.py) | [`adamw`, `clip_global_norm`](../exercises/ch10.py) |
-# | [11 Faster](11_faster.ipynb) (a detour) | Where does the time go? | [`engine/fused.py`](../minivit/engine/fused.py), [`backend.py`](../minivit/engine/backend.py) | |
-# | [17 Real weights](17_real_weights.ipynb) | Does it hold for the real thing? | [`interop/`](../minivit/interop/pretrained.py) | |
+# | [11 Faster](11_faster.ipynb) (a detour) | Where does the time go? | [`engine/fused.py`](../minivit/engine/fused.py), [`backend.py`](../minivit/engine/backend.py) | [`at_most`, `attention_in_tiles`](../exercises/ch11.py) |
+# | [17 Real weights](17_real_weights.ipynb) | Does it hold for the real thing? | [`interop/`](../minivit/interop/pretrained.py) | [`patch_kernel`, `fold_preparation`](../exercises/ch17.py) |
 #
 # Planned, and not yet there: 12 Two kinds of prior, 13 Looking inside, 14 Two minds compared, 15 When the image breaks,
 # 16 Is attention needed?

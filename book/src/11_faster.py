@@ -5,7 +5,7 @@
 #     question: Where does the time go?
 #     here: [attention, blocks, gradients]
 #     minutes: 45
-#     exercises: []
+#     exercises: [at_most, attention_in_tiles]
 #     builds: [profile, use, gelu, composed.gelu, fused]
 # ---
 
@@ -106,6 +106,22 @@ mv.viz.show(fig, alt=f"Bars: per cent of a step, forward and backward: {words}."
 # The Linears, with more than everything else together. Attention's own part, which gets all the papers, comes second, and GELU, one line of algebra, is not
 # far behind it.
 #
+# Before we make a part faster, we should know what that can be worth. The rest takes as long as before, and so sets a limit, known as **Amdahl's law**.
+#
+# *Your turn* ([`at_most`](../exercises/ch11.py#at_most), ★, 6 minutes). Then take GELU's share from the figure, and an infinite factor: what is the most that any GELU, however clever,
+# could do for the whole step? Guess first.
+
+# %% tags=["your-turn"]
+from exercises import check
+
+
+def at_most(share, factor):  # of the part -> how many times as fast the whole becomes
+    ...
+
+
+check("at_most", at_most)
+
+# %% [markdown]
 # ## The floor
 #
 # If most of the time is products, how fast can they be at all? We count multiplications: for one image, forward, all Linears and both products of attention. (Of
@@ -351,6 +367,21 @@ mv.viz.show(fig, alt=f"Two charts, axes logarithmic, {tokens[0]:.0f} to "
 #
 # A block's Linears take $12TD^2$ multiplications, attention $2T^2D$: it overtakes them at $T = 6D$, which is 576 tokens at our width and 4,608 at ViT-B's.
 #
+# The multiplications are needed, the table is not. What a query finds is one sum, of $e^{\text{score}}$ times value, divided by another, of $e^{\text{score}}$ alone; and sums can grow while keys and
+# values come in **tiles**, some at a time. But chapter 04 first subtracts the row's largest score, which is not known before the last tile. How
+# can a sum be mended whose maximum turns out too small?
+#
+# *Your turn* ([`attention_in_tiles`](../exercises/ch11.py#attention_in_tiles), ★★★, 25 minutes): the same numbers as attention, with no more than `size` scores of a query at a time.
+
+
+# %% tags=["your-turn"]
+def attention_in_tiles(q, k, v, size):  # (T, d), (S, d), (S, e) -> (T, e)
+    ...
+
+
+check("attention_in_tiles", attention_in_tiles)
+
+# %% [markdown]
 # ## Another machine, the same lines
 #
 # CuPy is NumPy's twin for NVIDIA's GPUs: the same functions on arrays in the GPU's memory. Every operation here gets its library as `xp`, and `gelu_rule` above does not care
@@ -411,7 +442,7 @@ report = seen.table()  # print(report)
 # %% [markdown]
 # ## What we left out
 #
-# Attention can be computed tile by tile without ever storing its table (FlashAttention), which saves passes over memory, not multiplications. Numbers of two bytes
+# Attention tile by tile, inside one program for a GPU, is FlashAttention; it saves passes over memory, not multiplications. Numbers of two bytes
 # halve the traffic and, on hardware made for them, the time. Compilers fuse chains of operations by themselves; torch.compile and JAX above are two. Whoever needs more processes
 # than threads finds `processes=True` in `TrainStep`.
 #

@@ -5,7 +5,7 @@
 #     question: Does it hold for the real thing?
 #     here: [pixels, patches, tokens, attention, blocks, class token, logits]
 #     minutes: 45
-#     exercises: []
+#     exercises: [patch_kernel, fold_preparation]
 #     builds: [load_pretrained, trace]
 # ---
 
@@ -79,6 +79,20 @@ theirs = mv.load_pretrained(path)
 pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
 same = all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs)
 print("as mv.load_pretrained:", same)
+
+# %% [markdown]
+# *Your turn* ([`patch_kernel`](../exercises/ch17.py#patch_kernel), ★★, 12 minutes): whoever trains with minivit and wants to go on in PyTorch needs the way
+# back. (`mv.save` goes it.)
+
+# %% tags=["your-turn"]
+from exercises import check
+
+
+def patch_kernel(weight, channels):  # (P·P·C, D) -> (D, C, P, P)
+    ...
+
+
+check("patch_kernel", patch_kernel)
 
 # %% [markdown]
 # [`mv.load_pretrained`](../minivit/interop/pretrained.py#load_pretrained) does the same for a dozen families of files, and we
@@ -371,6 +385,20 @@ mv.viz.show(fig, alt="The photo's middle, and the photo as two models are given 
 #
 # Feed one model with the other's images and it still answers. In our list above, "mean, std ½" lost eighteen of 356 right answers.
 #
+# One could spare the model's users that mistake. To subtract a mean and divide by a spread is to multiply and add; so does the Linear that embeds the patches, right after. Two such steps
+# make one: there are weights that take pixels as they are.
+#
+# *Your turn* ([`fold_preparation`](../exercises/ch17.py#fold_preparation), ★★, 15 minutes): find them. Each channel has its own mean and spread.
+
+
+# %% tags=["your-turn"]
+def fold_preparation(weight, bias, mean, std):  # (P·P·C, D), (D,), (C,), (C,)
+    ...  # return the new weight and the new bias
+
+
+check("fold_preparation", fold_preparation)
+
+# %% [markdown]
 # ## Looking inside
 #
 # What is to be seen in a trained model? Ours, first, on the five digits: the attention of the class token in the last block, mean over heads,
