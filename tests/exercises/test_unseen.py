@@ -13,11 +13,6 @@ from exercises.manifest import Exercise, exercise, exercises
 WAITING = {
     "shapes_in_quotes": "calls a right prediction wrong because it is text",
     "list_as_default": "counts the nodes of another graph as one node that is there more than once",
-    "scale_forgotten_in_dk": "explains the root of d = 4 by an axis of length 2",
-    "output_divided": "speaks of weights that do not sum to 1, though the output was divided",
-    "one_bias_for_q_k_v": "sends the reader to norms and Linears that are right",
-    "list_rewritten": "speaks of arrays that were scaled, though only the list was changed",
-    "last_norm_without_bias": "sends the reader in front of the blocks",
 }
 
 

@@ -1374,7 +1374,7 @@ def only_a_copy(weights, v):
     return weights.copy()
 
 
-@unseen("attention", never=("Your weights sum to", "axis"))
+@unseen("attention", may_be=("scale_after_softmax",), never=("Your weights sum to", "axis"))
 def output_divided(q, k, v, scale=None):
     """Divides the output by √d instead of the scores; the weights themselves sum to 1."""
     return mv.softmax(q @ k.swapaxes(-1, -2)) @ v / math.sqrt(q.shape[-1])
@@ -1885,7 +1885,7 @@ def square_before_the_quotient(image_size, patch_size, in_channels, num_classes,
     return embedding + dim + tokens * dim + depth * block + 2 * dim + dim * num_classes + num_classes
 
 
-@unseen("count_parameters", never=("class token", "Two norms"))
+@unseen("count_parameters", may_be=("two_vectors_in_each_block",), never=("class token", "Two norms"))
 def one_bias_for_q_k_v(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
     """The packed qkv gets a bias of D numbers instead of 3D."""
     tokens = 1 + (image_size // patch_size) ** 2
@@ -2016,7 +2016,7 @@ def norms_without_bias(image_size, patch_size, in_channels, num_classes, dim, de
     return embedding + dim + tokens * dim + depth * block + 2 * dim + dim * num_classes + num_classes
 
 
-@unseen("count_parameters", never=("Before the blocks",))
+@unseen("count_parameters", may_be=("one_vector_outside_the_blocks",), never=("Before the blocks",))
 def last_norm_without_bias(image_size, patch_size, in_channels, num_classes, dim, depth, mlp_ratio):
     """The LayerNorm in front of the head has a weight and no bias: D too few."""
     tokens = 1 + (image_size // patch_size) ** 2
@@ -2452,7 +2452,7 @@ def times_t(p, gradients, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.
     return p
 
 
-@unseen("clip_global_norm", never=("*=", "own arrays"))
+@unseen("clip_global_norm", may_be=("scaled_in_place",), never=("*=", "own arrays"))
 def list_rewritten(gradients, limit):
     """Puts new arrays into the caller's list; the arrays themselves stay as they were."""
     norm = np.sqrt(sum((g**2).sum() for g in gradients if g is not None))
