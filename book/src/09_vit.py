@@ -412,7 +412,7 @@ for name, read in {"none": reader(), **faults}.items():
 #
 # ## In three sentences
 #
-# Patches times $E$, a class token in front, positions added, $L$ blocks, a norm and a head: the Vision Transformer is four equations and as many lines. Two thirds of what its blocks learn and nearly all of their
+# Patches times $E$, a class token in front, positions added, $L$ blocks, a norm and a head: the Vision Transformer is four equations and as many lines. Two thirds of what its blocks learn is in MLPs, and nearly all of their
 # multiplications are in Linears that see one token at a time. Does it fit together? It agrees with an independent program, has as many numbers as theory says, starts at $\ln K$ exactly, and learns 32 images by heart, and no one of these alone
 # would have told us.
 #
