@@ -264,7 +264,7 @@ for name, theirs in (("composed", mv.composed.gelu), ("fused", mv.gelu)):
 # [`fused.py`](../minivit/engine/fused.py#gelu), which runs, each held to the other by tests. The fused one works in place, in two arrays.
 #
 # We wrote `x * x`. The formula has a cube, and `x**3` is nearer to it. **If the cube is written `x**3` instead of `x * x * x`, the whole GELU takes** (a) as
-# long, (b) twice as long, (c) twenty times as long?
+# long, (b) twice as long, (c) thirty times as long?
 
 # %% tags=["hide-output"]
 guess = ...  # "a", "b" or "c"
