@@ -234,7 +234,7 @@ mv.viz.show(fig, alt="Dots for nine mistakes. Right answers of 360: from "
 print({name: score[name] for name in names})
 
 # %% [markdown]
-# *Nine ways to load one file wrongly. Left: accuracy; right: how far the worst logit is off. Below the dashed line lies rounding. One classifier, one
+# *Nine ways to load one file wrongly. Left: accuracy; right: how far the worst logit is off. Left of its dashed line lies rounding. One classifier, one
 # task: elsewhere the same mistakes may be louder or quieter.*
 #
 # Some are loud. Some are quiet: with the wrong ε or GELU not one answer changes; with eight heads every attention table is
@@ -245,7 +245,7 @@ print({name: score[name] for name in names})
 #
 # $$q_i \cdot (k_j + b) = q_i \cdot k_j + q_i \cdot b,$$
 #
-# shifted alike for every $j$, and softmax forgets shifts (chapter 04). No output depends on these numbers, in any ViT. Then no
+# shifted alike for every $j$, and softmax forgets shifts (chapter 04). No output of the paper's ViT depends on these numbers. Then no
 # gradient should reach them either:
 
 # %%
