@@ -73,18 +73,23 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
     if made[first].status == "not written":
         return Outcome("not written yet", made[first].error, **counts)
     status = "stopped" if made[first].status == "stopped" else "wrong"
-    inputs = f"For {described(task, given[first])}: " if given[first] else ""
+    labels = _labels(task, given)
     known = recognised(task, made, seed)
+    if known is None:  # a wrong shape says more than a wrong value
+        first = next((i for i in wrong if "has shape" in faults[i]), first)
+    inputs = f"For {labels[first]}: " if given[first] else ""
     if known is not None:
         same = _attempts_of(task, known, seed)[first].result  # as theirs, and an array where theirs is a list
         said = known.sentence(same, _expected(task, seed)[first], named(task, given[first]))
         message = f"{said}\n  {inputs}{faults[first]}."
     else:
         message = f"{inputs}{faults[first]}"
-        more = _clues(task, made[first], given[first], _expected(task, seed)[first])
+        found_clues = {i: _clues(task, made[i], given[i], _expected(task, seed)[i]) for i in wrong}
+        usual = 2 * sum(map(bool, found_clues.values())) > len(wrong)  # not by the accident of one input
+        more = found_clues[first] if usual else []
         if status == "wrong" and len(wrong) < len(given) and task.reveals:
             fine = next(i for i in range(len(given)) if i not in wrong)
-            more.append(f"Right on {counts['right']} of {len(given)} inputs, such as {described(task, given[fine])}.")
+            more.append(f"Right on {counts['right']} of {len(given)} inputs, such as {labels[fine]}.")
         message += "".join(f".\n  {line}" if i == 0 else f"\n  {line}" for i, line in enumerate(more))
     name = known.name if known else ""
     return Outcome(status, message, **counts, mistake=name, shown=_shown(task, made[first], seed, first))
@@ -163,6 +168,12 @@ def _shown(task: Exercise, attempt: Attempt, seed: int, number: int) -> tuple[np
     return found[lead], right[lead]
 
 
+def _labels(task: Exercise, given: list[tuple]) -> list[str]:
+    """A description of each input, with its number where two would read alike."""
+    words = [described(task, arguments) for arguments in given]
+    return [f"{w} (input {i} of {len(given)})" if words.count(w) > 1 else w for i, w in enumerate(words, 1)]
+
+
 def named(task: Exercise, arguments: tuple) -> dict[str, Any]:
     """The arguments by name."""
     return dict(zip(names(task), arguments, strict=False))
@@ -174,6 +185,8 @@ def described(task: Exercise, arguments: tuple) -> str:
     for name, value in named(task, arguments).items():
         if isinstance(value, np.ndarray):
             words.append(f"{name} {value.shape}")
+        elif isinstance(value, list) and value and all(isinstance(v, np.ndarray) or v is None for v in value):
+            words.append(f"{name} of shapes {', '.join('None' if v is None else str(v.shape) for v in value)}")
         elif isinstance(value, int | float | str | tuple) and not (isinstance(value, float) and math.isnan(value)):
             words.append(f"{name} {value!r}")
     return ", ".join(words) or "one of the inputs"

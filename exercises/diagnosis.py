@@ -18,7 +18,10 @@ RTOL, ATOL = 1e-5, 1e-6  # another order of the same arithmetic passes, and floa
 
 def close(found: Any, expected: Any) -> np.ndarray:
     """Which entries of two arrays of one shape are equal but for rounding; nan equals nan."""
+    whole = np.asarray(expected).dtype.kind in "iu"
     found, expected = np.asarray(found, float), np.asarray(expected, float)
+    if whole:  # a count is right or wrong
+        return np.isclose(found, expected, rtol=0, atol=1e-6)
     finite = np.abs(expected[np.isfinite(expected)])
     return np.isclose(found, expected, rtol=RTOL, atol=ATOL * max(1e-3, float(finite.max(initial=0))), equal_nan=True)
 
@@ -54,9 +57,12 @@ def difference(
         if len(found) != len(expected):
             return f"{where} has {len(found)} values, expected {len(expected)}"
         parts = enumerate(zip(found, expected, strict=True), 1)
-        faults = (difference(f, e, reveal=reveal, where=f"value {i} of {where}") for i, (f, e) in parts)
+        word = "part" if where.startswith("value") else "value"
+        faults = (difference(f, e, reveal=reveal, where=f"{word} {i} of {where}") for i, (f, e) in parts)
         return next((fault for fault in faults if fault is not None), None)
     if isinstance(expected, tuple | list) and isinstance(found, str):
+        if found.strip().startswith(("(", "[")):
+            return f"{where} is the text {found!r}; a shape is a tuple of numbers, without quotes"
         return f"{where} is {found!r}" + (f", expected {expected}" if reveal else ", which is not right")
     theirs = _as_numbers(found)
     if theirs is None:
@@ -107,7 +113,11 @@ def _unequal(found: np.ndarray, expected: np.ndarray, where: str, reveal: bool, 
     first = tuple(int(i) for i in np.argwhere(far)[0])
     place = f"entry {list(first)} of {where}" if first else where
     count = f"; {int(far.sum())} of {far.size} entries differ{_place(far, axes)}" if far.size > 1 else ""
-    return f"{place} is {found[first]:.6g}, expected {expected[first]:.6g}{count}"
+    return f"{place} is {_number(found[first])}, expected {_number(expected[first])}{count}"
+
+
+def _number(value: Any) -> str:
+    return f"{int(value)}" if abs(value) < 1e15 and value == int(value) else f"{value:.6g}"
 
 
 def _place(far: np.ndarray, axes: list[str]) -> str:
@@ -152,8 +162,13 @@ def _clue_of_several(found: Any, expected: tuple | list, arguments: dict[str, An
     for order in itertools.permutations(range(len(found))) if len(found) <= 4 else ():
         if list(order) != sorted(order) and all(equal(found[o], e) for o, e in zip(order, expected, strict=True)):
             return f"All values are right, in another order: yours at {[o + 1 for o in order]} should stand at 1, 2, …"
-    first = next((pair for pair in zip(found, expected, strict=True) if not equal(*pair)), None)
-    return clue(*first, arguments) if first else None
+    right = [i for i, pair in enumerate(zip(found, expected, strict=True), 1) if equal(*pair)]
+    first = next((i for i in range(1, len(found) + 1) if i not in right), None)
+    if first is None:
+        return None
+    said = clue(found[first - 1], expected[first - 1], arguments)
+    parts = [f"Value {' and '.join(map(str, right))} {'is' if len(right) == 1 else 'are'} right."] if right else []
+    return " ".join([*parts, *([f"Value {first}: {said[0].lower()}{said[1:]}"] if said else [])]) or None
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

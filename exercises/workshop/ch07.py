@@ -79,6 +79,7 @@ def inputs_shuffle_test(rng):
         lambda x: np.sort(x @ q, axis=1),  # an output for each token, and yet it does not
         lambda x: x + np.roll(x, 1, axis=1),  # any rotation of the tokens passes
         lambda x: np.roll(x, 1, axis=1) + x + np.roll(x, -1, axis=1),  # so does the reverse order
+        lambda x: np.roll(x, 1, axis=1),  # the same outputs in another order than theirs
         lambda x: np.cumsum(x, axis=1),
     ]
     return [(layer, rng.standard_normal((2, 6, 4))) for layer in layers]
