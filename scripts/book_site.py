@@ -140,7 +140,7 @@ def front_page(chapters: list[Path], pages: list[str]) -> str:
             f"| {path.stem[:2]} | [{about['title']}]({path.stem}.ipynb) | {about['question']} | {about['minutes']} min |"
         )
     parts = {
-        "Chapters": [path.stem for path in chapters],
+        "Chapters": [*(path.stem for path in chapters), "words"],
         "Exercises": [page for page in pages if page.startswith("exercises/")],
         "The library": [page for page in pages if page.startswith("code/")],
     }
@@ -162,6 +162,37 @@ def front_page(chapters: list[Path], pages: list[str]) -> str:
             *trees,
         ]
     ) + "\n"  # fmt: skip
+
+
+NO_TERMS = {"Further reading.", "From earlier chapters", "To leave with", "all", "not", "negatives"}
+PROPER = {"Adam", "Amdahl's law", "Jacobian"}
+
+
+def glossary_page(chapters: list[Path]) -> str:
+    """Every word that a chapter prints in bold, with the sentence in which it first does so, as Markdown."""
+    rows: dict[str, str] = {}
+    for path in chapters:
+        cells = [cell.source for cell in book_gates.committed(path).cells if cell.cell_type == "markdown"]
+        for sentence in (s for cell in cells for s in _sentences(cell)):
+            for term in re.findall(r"\*\*([^*]+)\*\*", sentence):
+                if "?" in term or term in NO_TERMS or len(term.split()) > 3:
+                    continue
+                name = term.lower() if term[1:].islower() and term not in PROPER else term
+                said = sentence.replace("**", "").replace("|", "\\|")
+                rows.setdefault(name, f"| {name} | {said} | [{path.stem[:2]}]({path.stem}.ipynb) |")
+    table = ["| word | first used | chapter |", "|---|---|---|", *(rows[name] for name in sorted(rows, key=str.lower))]
+    return (
+        "# Words\n\nEvery word that the book explains, with the sentence in which it first appears.\n\n"
+        + "\n".join(table)
+        + "\n"
+    )
+
+
+def _sentences(markdown: str) -> list[str]:
+    """The sentences of a cell's paragraphs; links as their words."""
+    text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", markdown)
+    paragraphs = [" ".join(p.split()) for p in re.split(r"\n\s*\n", text) if not p.startswith(("#", "|", "```", "$$"))]
+    return [sentence for p in paragraphs for sentence in re.split(r"(?<=[.?!])\s+(?=[A-Z*`$(])", p)]
 
 
 def lay_out(source: Path) -> list[str]:
@@ -189,6 +220,8 @@ def lay_out(source: Path) -> list[str]:
     for file in sorted(linked):
         pages.append(code_page(file))
         (source / f"{pages[-1]}.md").write_text(library_page(file), encoding="utf-8")
+    pages.append("words")
+    (source / "words.md").write_text(glossary_page(chapters), encoding="utf-8")
     (source / "index.md").write_text(front_page(chapters, pages), encoding="utf-8")
     return pages
 

@@ -482,8 +482,8 @@ for k, question in enumerate(("twin", "corner", "the same?")):
     axes[k].set(title=question, xlabel="right (%)", xlim=(0, 104))
 axes[0].set_yticks(range(len(runs)), [f"{r['kind']} ({r['depth']})" for r in runs])
 axes[0].invert_yaxis()
-solved = {r["kind"]: sum(min(a) > 99 for a in r["right"] if a) for r in runs}
-mv.viz.show(fig, alt=f"Dots, % right. Seeds with all three above 99 %: {solved}.")
+solved = [f"{r['kind']} {sum(min(a) > 99 for a in r['right'] if a)}" for r in runs]
+mv.viz.show(fig, alt=f"Dots, % right. Seeds with all above 99 %: {', '.join(solved)}.")
 
 # %% [markdown]
 # *1,820 test images; a dot for each seed, × for a run whose numbers overflowed; dotted: chance; in brackets the layers or blocks. One recipe: another rate would move dots.*

@@ -74,3 +74,11 @@ def test_the_site_is_built_and_chromium_finds_nothing_wrong(tmp_path):
         pytest.skip("optional: Chromium")
     some = ["index", "01_images", "exercises/ch01", next(page for page in pages if page.startswith("code/"))]
     assert book_browser.check(html, some) == []
+
+
+def test_the_words_of_the_book_are_listed_with_their_sentences():
+    page = book_site.glossary_page(book_gates.written_chapters())
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "first used" not in line]
+    assert len(rows) > 50 and len({row.split(" | ")[0] for row in rows}) == len(rows)
+    assert any(row.startswith("| class token |") and "(05_patches.ipynb)" in row for row in rows)
+    assert not any("Further reading" in row for row in rows)
