@@ -113,7 +113,7 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }}
 table {{ border-collapse: collapse; width: 100%; margin: 1rem 0; display: block; overflow-x: auto; }}
 th, td {{ text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #8888; vertical-align: top; }}
-td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
+td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 pre {{ white-space: pre-wrap; margin: 0; font: inherit; }} meter {{ width: 8rem; }}
 </style></head><body>
 {body}
