@@ -7,7 +7,7 @@ To read it, begin at the bottom and climb; each file needs only what came before
 2. `nn/`: `module`, `layers`, `patches`, `attention`, `block`, `trace` (look inside).
 3. `models/`: `vit`, on one page. `interop/`: weights in and out.
 4. `training/`: `optim`, `schedule`, `augment`, `workers`, `step`, `infer`, `loop`, `checkpoint`.
-5. `viz` draws; `__main__` is the command line.
+5. `viz` draws; `studies/`: the findings of the literature, measured; `__main__` is the command line.
 """
 
 import importlib
@@ -44,7 +44,7 @@ _HOME = {  # where each public name lives; a module is imported when one of its 
 }  # fmt: skip
 _NAMES = {name: home for home, names in _HOME.items() for name in names}
 _MODULES = {
-    "data": "data", "nn": "nn", "viz": "viz", "debug": "engine.debug", "optim": "training.optim",
+    "data": "data", "nn": "nn", "viz": "viz", "studies": "studies", "debug": "engine.debug", "optim": "training.optim",
     "schedule": "training.schedule", "augment": "training.augment", "composed": "engine.composed", "fused": "engine.fused",
     "ops": "engine.ops", "random": "engine.random",
 }  # fmt: skip

@@ -28,6 +28,7 @@ minivit: a Vision Transformer from scratch, in NumPy (and CuPy).
   minivit convert MODEL OUT      any model's weights by timm's names, as safetensors
   minivit export MODEL OUT       a model as an ONNX graph
   minivit data [NAME]            the data sets; or one of them, with a contact sheet
+  minivit study [NAME]           the findings of the literature; or one of them, measured here
 
 MODEL is the folder that `minivit train` wrote, or a file of weights, or a folder with config.json and weights: minivit's
 own, or published ones (timm, Google, DeiT, DINO, Hugging Face, lucidrains). An IMAGE may also be a test image of a data
@@ -945,6 +946,80 @@ ABOUT = {
 }
 
 
+# ---------------------------------------------------------------- study
+
+
+def _study_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        "study",
+        "[NAME] ",
+        "The findings of the literature; or, given a NAME, that finding measured here: the verdict with its numbers, "
+        "result.json and figure.png in DIR/study-NAME. Models are trained once and kept; a second call goes on from there.",
+        "minivit study",
+        "minivit study cka --quick",
+        "minivit study attention-distance --checkpoint vit_b16.npz --images my/pictures",
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one of those that `minivit study` lists")
+    parser.add_argument("--data", metavar="NAME", help=f"{', '.join(mv.data.names())} or folder:PATH")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the files of the data set are, if you have them")
+    parser.add_argument("--seeds", type=_whole, nargs="+", metavar="N", help="of weights and training, such as 0 1 2")
+    parser.add_argument("--quick", action="store_true", help="small, within a minute on two cores")
+    parser.add_argument("--full", action="store_true", help="as large as the finding needs, hours perhaps")
+    words = "look into these weights, or the folder of a run, instead of models trained here"
+    parser.add_argument("--checkpoint", nargs="+", metavar="FILE", default=(), help=words)
+    parser.add_argument("--images", metavar="DIR", help="a folder of pictures to show them")
+    words = "of published weights: what they cannot say (num_heads=6, eps=1e-12)"
+    parser.add_argument("--set", action="append", type=_setting, metavar="NAME=VALUE", help=words)
+    parser.add_argument("--out", metavar="DIR", default="runs", help="where to keep models and results (default: runs)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _study(args: argparse.Namespace) -> int:
+    from minivit import studies
+    from minivit.studies import report
+
+    if args.name is None:
+        for name, question in studies.STUDIES.items():
+            print(f"{name:20} {question}")
+        print("\n`minivit study NAME` measures it; with --quick in about a minute.")
+        return 0
+    module = studies.study(args.name)
+    if args.quick and args.full:
+        raise ConfigError("study: choose one of --quick and --full")
+    config = report.Config(
+        study=args.name,
+        data=args.data,
+        seeds=tuple(args.seeds) if args.seeds else None,
+        scale="quick" if args.quick else "full" if args.full else "standard",
+        checkpoints=tuple(str(_path(name)) for name in args.checkpoint),
+        settings=dict(args.set or ()),
+        images=args.images,
+        folder=args.out,
+        data_dir=args.data_dir,
+        progress=not args.quiet,
+        command=_called(args),
+    )
+    result = studies.perform(config, module.run)
+    report.save(result, config.out / "result.json")
+    alt = report.draw(module, result, config.out / "figure.png")
+    print(f"{result.text}\nfigure   {alt}")
+    print(f"Written to {config.out}: result.json, figure.png, after {result.seconds:.0f} s with all training.")
+    return 0
+
+
+def _called(args: argparse.Namespace) -> str:
+    """The command that was given, without what changes nothing in its numbers."""
+    words = ["minivit", "study", args.name]
+    words += ["--data", args.data] if args.data else []
+    words += ["--seeds", *map(str, args.seeds)] if args.seeds else []
+    words += ["--quick"] * args.quick + ["--full"] * args.full
+    words += ["--checkpoint", *args.checkpoint] if args.checkpoint else []
+    for name, value in args.set or ():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words + (["--images", args.images] if args.images else []))
+
+
 # ---------------------------------------------------------------- parsing
 
 
@@ -1037,6 +1112,7 @@ COMMANDS = {
     "convert": (_convert_parser, _convert),
     "export": (_export_parser, _export),
     "data": (_data_parser, _data),
+    "study": (_study_parser, _study),
 }
 
 if __name__ == "__main__":

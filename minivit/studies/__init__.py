@@ -1,0 +1,42 @@
+"""The findings of the literature, each as a study that anyone can run: `minivit study NAME`.
+
+Reading order: report.py (what a study is asked, and what it answers), subjects.py (the models and images it looks at), then
+any study. A study is a file with two functions, `run(config) -> Result` and `plot(result) -> (figure, alt text)`; its
+measures are public functions on arrays. The table below lists them by the name of the command.
+"""
+
+import dataclasses
+import importlib
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+from minivit.engine.errors import ConfigError, did_you_mean
+from minivit.studies.report import Config, Result
+from minivit.studies.subjects import earlier_training
+
+STUDIES: dict[str, str] = {}  # name of the command -> the question it asks; the file has underscores for hyphens
+
+__all__ = ["STUDIES", "Config", "Result", "perform", "study"]
+
+
+def study(name: str) -> ModuleType:
+    """The module of a study, with `run` and `plot`. Raises `ConfigError` for an unknown name."""
+    if name not in STUDIES:
+        raise ConfigError(f"unknown study {name!r}{did_you_mean(name, STUDIES)}; studies are {', '.join(STUDIES)}")
+    return importlib.import_module(f"minivit.studies.{name.replace('-', '_')}")
+
+
+def perform(config: Config, run: Callable[[Config], Result] | None = None) -> Result:
+    """Run the study that a Config names and note how long it took, where, and how it was called.
+
+    The seconds include those that reused models once took to train, so that a second call does not look cheaper.
+    """
+    from minivit.training.report import machine
+
+    run = run or study(config.study).run
+    begun = time.monotonic()
+    with earlier_training() as earlier:
+        result = run(config)
+    seconds = time.monotonic() - begun + sum(earlier)
+    return dataclasses.replace(result, seconds=round(seconds, 1), machine=machine(), command=config.command)
