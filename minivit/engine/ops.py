@@ -386,13 +386,13 @@ def matmul(xp, a, b, *, needs):
 
 
 @op
-def fft2_real(xp, x):
-    """FNet's mixing (Lee-Thorp et al. 2021): the real part of the 2-D FFT over the last two axes, unnormalised.
+def fft2_real(xp, x, *, axes=(-2, -1)):
+    """FNet's mixing (Lee-Thorp et al. 2021): the real part of the FFT over the last two axes, or over `axes`; unnormalised.
 
     The map is linear and symmetric, so its vjp is the map itself.
     """
-    y = xp.ascontiguousarray(xp.fft.fft2(x).real).astype(x.dtype, copy=False)
-    return y, lambda g: (xp.ascontiguousarray(xp.fft.fft2(g).real).astype(g.dtype, copy=False),)
+    y = xp.ascontiguousarray(xp.fft.fftn(x, axes=axes).real).astype(x.dtype, copy=False)
+    return y, lambda g: (xp.ascontiguousarray(xp.fft.fftn(g, axes=axes).real).astype(g.dtype, copy=False),)
 
 
 # --- images: windows, convolution, pooling ----------------------------------------------------------------------------

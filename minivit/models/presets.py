@@ -5,14 +5,17 @@ from typing import Any
 
 from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.models.baselines import LinearClassifier, SmallCNN
+from minivit.models.fnet import FNet
 from minivit.models.foreign import ForeignViT
 from minivit.models.google_vit import GoogleViT
 from minivit.models.hybrid import Hybrid
 from minivit.models.mixer import Mixer
+from minivit.models.resnet import ResNet
 from minivit.models.vit import ViT
 from minivit.nn.module import Module
 
-_SMALL = {"mlp_ratio": 2.0, "num_heads": 4, "positions": "learned_sincos", "position_base": 100.0}
+_PLAIN = {"mlp_ratio": 2.0, "positions": "learned_sincos", "position_base": 100.0}
+_SMALL = {"num_heads": 4, **_PLAIN}
 
 presets: dict[str, dict[str, Any]] = {  # `model` is a key of MODELS; where it is not given, a ViT
     "vit_tiny_patch16_224": {"dim": 192, "depth": 12, "num_heads": 3},
@@ -42,6 +45,28 @@ presets: dict[str, dict[str, Any]] = {  # `model` is a key of MODELS; where it i
         "depth": 6,
         **_SMALL,
     },
+    "fnet_32": {
+        "model": "FNet",
+        "image_size": 32,
+        "patch_size": 4,
+        "in_channels": 3,
+        "num_classes": 10,
+        "dim": 96,
+        "depth": 6,
+        **_PLAIN,
+    },
+    "resnet_32": {"model": "ResNet", "image_size": 32, "in_channels": 3, "num_classes": 10, "width": 16},
+    "fnet_digits": {
+        "model": "FNet",
+        "image_size": 8,
+        "patch_size": 2,
+        "in_channels": 1,
+        "num_classes": 10,
+        "dim": 48,
+        "depth": 3,
+        **_PLAIN,
+    },
+    "resnet_digits": {"model": "ResNet", "image_size": 8, "in_channels": 1, "num_classes": 10, "width": 8},
     "vit_shapes": {
         "image_size": 24,
         "patch_size": 4,
@@ -68,6 +93,8 @@ MODELS: dict[str, type[Module]] = {
     "GoogleViT": GoogleViT,
     "Hybrid": Hybrid,
     "Mixer": Mixer,
+    "FNet": FNet,
+    "ResNet": ResNet,
     "LinearClassifier": LinearClassifier,
     "SmallCNN": SmallCNN,
 }

@@ -296,6 +296,8 @@ for a, b in [
 case("matmul", "itself", lambda x: x @ x.T, normal(2, 3), expected=lambda x: x @ x.T)
 case("fft2_real", "matrix", ops.fft2_real, normal(3, 4), expected=lambda x: np.fft.fft2(x).real)
 case("fft2_real", "batch", ops.fft2_real, normal(2, 4, 3), expected=lambda x: np.fft.fft2(x, axes=(1, 2)).real)
+case("fft2_real", "three axes", lambda x: ops.fft2_real(x, axes=(1, 2, 3)), normal(2, 3, 2, 4),
+     expected=lambda x: np.fft.fftn(x, axes=(1, 2, 3)).real)  # fmt: skip
 
 # --- images -----------------------------------------------------------------------------------------------------------
 
