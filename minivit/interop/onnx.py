@@ -307,6 +307,31 @@ def _gelu(g: _Graph, x: Ref, approximate: bool = False) -> str:
 
 
 @_rule
+def _fft2_real(g: _Graph, x: Ref, axes: tuple[int, ...] = (-2, -1)) -> str:
+    """Axis after axis a product with cosines and one with sines: ONNX's own transform takes one axis and complex numbers."""
+    shape = g.recording.shape(x)
+    letters = "abcdefgh"[: len(shape)]
+
+    def along(axis: int, tensor: str, wave: str) -> str:
+        n, letter = shape[axis], letters[axis]
+        angles = 2 * np.pi * (np.outer(np.arange(n), np.arange(n)) % n) / n
+        table = g.initializer(f"{wave}/{n}", (np.cos if wave == "cosines" else np.sin)(angles).astype(np.float32))
+        return g.node("Einsum", tensor, table, equation=f"{letters},{letter}z->{letters.replace(letter, 'z')}")
+
+    real, imaginary = g.tensor(x), ""  # of (real + i·imaginary)(cosines − i·sines)
+    for i, axis in enumerate(axes):
+        new = along(axis, real, "cosines")
+        if imaginary:
+            new = g.node("Add", new, along(axis, imaginary, "sines"))
+        if i + 1 < len(axes):
+            turned = along(axis, real, "sines")
+            plain = along(axis, imaginary, "cosines") if imaginary else ""
+            imaginary = g.node("Sub", plain, turned) if plain else g.node("Neg", turned)
+        real = new
+    return real
+
+
+@_rule
 def _silu(g: _Graph, x: Ref) -> str:
     return g.node("Mul", g.tensor(x), g.node("Sigmoid", g.tensor(x)))
 
