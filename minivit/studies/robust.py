@@ -1,0 +1,161 @@
+"""What the studies of harmed images share: who takes part, and how an answer under harm is scored.
+
+A raw drop in accuracy favours the weaker model, which has less to lose. So harm is reported as the retained share of what
+a model knows, and a CNN that was stopped at the ViT's clean accuracy stands beside the one that was trained to the end.
+An untrained model is no control here: its head is zero, so it gives one answer to everything; a linear model is.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+import minivit as mv
+from minivit.data.dataset import Dataset, to_float
+from minivit.engine.errors import ConfigError, DataError
+from minivit.nn.module import Module
+from minivit.studies.report import Config
+from minivit.studies.subjects import opened, pictures, trained
+from minivit.training.infer import evaluate
+from minivit.training.recipes import recipe
+
+IMAGES = {"quick": 200, "standard": 500, "full": 2000}
+SEEDS = {"quick": (0,), "standard": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
+QUICK_TRAIN, QUICK_SEEN = 4000, 24_000  # training images in a quick run, and how many it sees in all
+SHORTER = (1, 2, 3, 5, 8)  # epochs of the CNNs among which the matched one is chosen
+MATCHED = "cnn, stopped early"
+
+
+def statistics(model: Module) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel by which a model's images are standardised, float32 (C,) each.
+
+    Raises `ConfigError` for a model that says nothing about them.
+    """
+    prepare = getattr(model, "preprocess", None)
+    told = model.meta or (vars(prepare) if prepare else None)
+    if told is None:
+        raise ConfigError(
+            "this model does not know how its images are standardised; set model.meta = {'mean': …, 'std': …}"
+        )
+    return np.asarray(told["mean"], np.float32), np.asarray(told["std"], np.float32)
+
+
+def logits(model: Module, pixels: np.ndarray) -> np.ndarray:
+    """What a model says to pixels in [0, 1]: (n, H, W, C) -> (n, K)."""
+    mean, std = statistics(model)
+    return mv.infer(model, (pixels - mean) / std)
+
+
+def retained(accuracy: float, clean: float, chance: float) -> float:
+    """ρ = (accuracy − chance) / (clean − chance): 1 unharmed, 0 at chance; NaN for a model that knows nothing."""
+    return (accuracy - chance) / (clean - chance) if clean > chance else float("nan")
+
+
+def area(doses: Sequence[float], kept: Sequence[float]) -> float:
+    """The mean height of a curve over its doses, by trapezia: of ρ, 1 for a model that no dose harms."""
+    doses, kept = np.asarray(doses, float), np.asarray(kept, float)
+    if len(doses) != len(kept) or len(doses) < 2 or np.diff(doses).min() <= 0:
+        raise ConfigError("area: at least two doses, rising, and as many values")
+    return float((np.diff(doses) * (kept[1:] + kept[:-1]) / 2).sum() / (doses[-1] - doses[0]))
+
+
+def nearest(target: float, accuracies: Mapping[int, float]) -> int:
+    """The key whose accuracy is nearest to the target; of equal ones the smallest key."""
+    return min(sorted(accuracies), key=lambda key: abs(accuracies[key] - target))
+
+
+@dataclasses.dataclass
+class Subject:
+    """A model with the images it is tried on: `pixels` (n, H, W, C) float32 in [0, 1], `labels` (n,).
+
+    `objects` (n, H, W) bool says which pixels are the thing itself, where that is known.
+    """
+
+    name: str
+    seed: int
+    model: Module
+    pixels: np.ndarray
+    labels: np.ndarray
+    chance: float
+    objects: np.ndarray | None = None
+
+    def accuracy(self, pixels: np.ndarray) -> float:
+        """The share of right answers to changed copies of the images."""
+        return float((logits(self.model, pixels).argmax(axis=1) == self.labels).mean())
+
+    def retained(self, pixels: np.ndarray) -> float:
+        """ρ under changed copies of the images."""
+        return retained(self.accuracy(pixels), self.clean, self.chance)
+
+    @functools.cached_property
+    def clean(self) -> float:
+        """The accuracy on the images as they are."""
+        return self.accuracy(self.pixels)
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Rows and columns of pixels in a patch of the model; of the ViT that fits these data where it has none."""
+        found = getattr(self.model, "patch_size", None)
+        return found or mv.create(recipe((self.model.meta or {}).get("name", ""))[0]).patch_size
+
+
+def subjects(config: Config, kinds: Sequence[str] = ("vit", "cnn", MATCHED, "linear")) -> list[Subject]:
+    """Everyone who takes part: models trained here, seed by seed, or those of `config.checkpoints`.
+
+    Pictures from a folder have no labels; then a model is asked for its own answer to the picture as it is.
+    """
+    most = IMAGES[config.scale]
+    if config.checkpoints:
+        return [_visitor(config, i, model, most) for i, model in enumerate(opened(config))]
+    config.refuse("images")
+    data = loaded(config)
+    found = []
+    for seed in config.seeds:
+        models = contestants(config, data, seed, kinds)
+        test = data.test[:most]
+        common = {"pixels": to_float(test.images), "labels": test.labels, "chance": 1 / data.num_classes}
+        common["objects"] = test.extra.get("mask")
+        found += [Subject(name, seed, model, **common) for name, model in models.items()]
+    return found
+
+
+def defaults(config: Config) -> Config:
+    """The data and seeds of a robustness study where none were asked for: digits when quick, else `shapes`."""
+    return config.with_defaults(data="digits" if config.scale == "quick" else "shapes", seeds=SEEDS[config.scale])
+
+
+def loaded(config: Config) -> Dataset:
+    """The data set of a Config, its training part cut short in a quick run."""
+    data = mv.data.load(config.data, data_dir=config.data_dir)
+    if config.scale == "quick" and len(data.train) > QUICK_TRAIN:
+        data = dataclasses.replace(data, train=data.train[:QUICK_TRAIN], val=data.val[:1000])
+    return data
+
+
+def epochs(config: Config, data: Dataset) -> dict[str, int]:
+    """How long to train: the recipe's epochs, in a quick run as many as `QUICK_SEEN` images allow."""
+    return {"epochs": max(1, round(QUICK_SEEN / len(data.train)))} if config.scale == "quick" else {}
+
+
+def contestants(config: Config, data: Dataset, seed: int, kinds: Sequence[str]) -> dict[str, Module]:
+    """One seed's models by name, trained by the recipe of the data set."""
+    found: dict[str, Module] = {}
+    for kind in kinds:
+        if kind == MATCHED:
+            target = evaluate(found["vit"], data.val)[1]
+            tried = {n: trained(config, "cnn", data, seed, epochs=n) for n in SHORTER}
+            tried[0] = found["cnn"]
+            found[kind] = tried[nearest(target, {n: evaluate(model, data.val)[1] for n, model in tried.items()})]
+        else:
+            found[kind] = trained(config, kind, data, seed, **epochs(config, data))
+    return found
+
+
+def _visitor(config: Config, number: int, model: Module, most: int) -> Subject:
+    mean, std = statistics(model)
+    pixels = (pictures(config, model, most) * std + mean).clip(0, 1)
+    said = logits(model, pixels)
+    if said.shape[1] < 2:
+        raise DataError(f"{config.checkpoints[number]}: {said.shape[1]} classes; these studies need answers to compare")
+    return Subject(config.checkpoints[number], 0, model, pixels, said.argmax(axis=1), 1 / said.shape[1])
