@@ -45,16 +45,16 @@ def learning_curves(history: Sequence[dict[str, Any]], *, title: str = "", note:
         np.array([math.nan if row.get(key) is None else row[key] for row in history], dtype=float)
         for key in ("train_loss", "val_loss", "val_accuracy")
     )
-    fig = _figure(9, 3.8, title)
+    fig = figure(9, 3.8, title)
     left, right = fig.subplots(1, 2)
     mark = "o" if len(epochs) <= 20 else None
     left.plot(epochs, train, color=BLUE, lw=2, ls="-", marker=mark, label="training")
     left.plot(epochs, loss, color=VERMILLION, lw=2, ls="--", marker="s" if mark else None, label="validation")
     left.set_ylim(0, _top(train, loss))
-    _label(left, "epoch", "loss (nats)")
+    label(left, "epoch", "loss (nats)")
     left.legend(frameon=False, fontsize=NORMAL, labelcolor=INK, loc="upper right")
     right.plot(epochs, 100 * accuracy, color=VERMILLION, lw=2, ls="--", marker="s" if mark else None)
-    _label(right, "epoch", "validation accuracy (%)")
+    label(right, "epoch", "validation accuracy (%)")
     lowest = np.nanmin(accuracy) if np.isfinite(accuracy).any() else 0
     right.set_ylim(max(0, math.floor(10 * lowest) * 10 - 2), 101)
     for axes in (left, right):
@@ -133,7 +133,7 @@ def contact_sheet(dataset: "Dataset", *, per_class: int = 10, part: str = "train
     wide = tall * w / h
     names = [_short(dataset.class_names[i], 22) for i in range(rows)]
     margin = 0.085 * max(map(len, names)) + 0.25
-    fig = _figure(wide + margin + 1.1, tall + 1.0, heading)
+    fig = figure(wide + margin + 1.1, tall + 1.0, heading)
     ax = fig.subplots()
     ax.imshow(sheet, interpolation="nearest")
     ax.set_xticks([])
@@ -409,8 +409,8 @@ def show(fig: "Figure", alt: str | None = None) -> None:
 # ---------------------------------------------------------------- parts of figures
 
 
-def _figure(width: float, height: float, heading: str = "", layout: str | None = "constrained") -> "Figure":
-    """An empty figure, inches, without pyplot: it is freed when nobody holds it."""
+def figure(width: float, height: float, heading: str = "", layout: str | None = "constrained") -> "Figure":
+    """An empty figure with a heading, in inches, without pyplot: it is freed when nobody holds it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -445,7 +445,7 @@ class _Sheet:
         self.top = 0.15 + top + 0.3 * lines + (0 if above_all else above)
         self.bottom = self.top + rows * self.row
         self.height = self.bottom + (0.75 if bar else 0.05)
-        self.fig = _figure(self.width, self.height, layout=None)
+        self.fig = figure(self.width, self.height, layout=None)
         if heading:
             self.text(self.left, 0.12, _wrapped(heading, self.width), size=LARGE)
 
@@ -491,7 +491,8 @@ def _finish(fig: "Figure", title: str, alt: str) -> "Figure":
     return fig
 
 
-def _label(ax: Any, x: str, y: str) -> None:
+def label(ax: Any, x: str, y: str) -> None:
+    """Name both axes of a chart, with units, and give it the look of the others."""
     ax.set_xlabel(x, fontsize=NORMAL, color=INK)
     ax.set_ylabel(y, fontsize=NORMAL, color=INK)
     ax.tick_params(labelsize=NORMAL, colors=INK)

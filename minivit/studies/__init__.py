@@ -15,7 +15,9 @@ from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.studies.report import Config, Result
 from minivit.studies.subjects import earlier_training
 
-STUDIES: dict[str, str] = {}  # name of the command -> the question it asks; the file has underscores for hyphens
+STUDIES: dict[str, str] = {  # name of the command -> the question it asks; the file has underscores for hyphens
+    "attention-distance": "how far does each head look, layer by layer?",
+}
 
 __all__ = ["STUDIES", "Config", "Result", "perform", "study"]
 

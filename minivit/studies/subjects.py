@@ -19,6 +19,7 @@ from minivit.data.image_files import SUFFIXES, read_image
 from minivit.engine.errors import ConfigError, DataError
 from minivit.interop import own
 from minivit.interop.stored import open_tensors
+from minivit.models.presets import build
 from minivit.nn.module import Module
 from minivit.studies.report import Config
 from minivit.training.infer import prepare
@@ -62,6 +63,15 @@ def trained(
     if before and (earlier := _earlier.get()) is not None:
         earlier.append(before)
     return model
+
+
+def fresh(model: Module) -> Module:
+    """The untrained twin of any model: the same class and sizes, new weights; images are prepared as for the model."""
+    twin = build(type(model).__name__, model.config)
+    twin.meta = model.meta
+    if getattr(model, "preprocess", None):
+        twin.preprocess = model.preprocess
+    return twin.eval()
 
 
 def opened(config: Config) -> list[Module]:
