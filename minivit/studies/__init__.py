@@ -18,6 +18,7 @@ from minivit.studies.subjects import earlier_training
 STUDIES: dict[str, str] = {  # name of the command -> the question it asks; the file has underscores for hyphens
     "attention-distance": "how far does each head look, layer by layer?",
     "cka": "do a ViT's layers resemble each other more than a ResNet's?",
+    "positions": "what do position embeddings learn, and are they needed?",
 }
 
 __all__ = ["STUDIES", "Config", "Result", "perform", "study"]

@@ -197,11 +197,16 @@ def judge(rows: list[dict]) -> tuple[str, str]:
     before = [_column(rows, kind, "untrained") for kind in ("ViT", "ResNet")]
     accuracy = [[r["accuracy"] for r in rows if (r["model"], r["state"]) == (k, "trained")] for k in ("ViT", "ResNet")]
     said = (
-        f"CKA of the lowest with the highest third of the layers: ViT {spread(vit)}, ResNet {spread(resnet)} (untrained "
-        f"{spread(before[0])} and {spread(before[1])}: most of it is there before training); test accuracy "
-        f"{spread(100 * np.array(accuracy[0]), 1)} and {spread(100 * np.array(accuracy[1]), 1)} %."
+        f"CKA of the lowest with the highest third of the layers: ViT {spread(vit)}, ResNet {spread(resnet)}; untrained "
+        f"{spread(before[0])} and {spread(before[1])}, so training {_moved(vit, before[0])} the ViT's and "
+        f"{_moved(resnet, before[1])} the ResNet's. Test accuracy {spread(100 * np.array(accuracy[0]), 1)} and "
+        f"{spread(100 * np.array(accuracy[1]), 1)} %."
     )
     return (REPRODUCED if steady(vit, resnet, EFFECT) else NOT_HERE), said
+
+
+def _moved(after: list[float], before: list[float]) -> str:
+    return "raised" if np.mean(after) > np.mean(before) else "lowered"
 
 
 def _of_checkpoints(rows: list[dict]) -> tuple[str, str]:

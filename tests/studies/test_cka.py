@@ -128,7 +128,8 @@ def rows(vit, resnet):
 
 def test_the_verdict_needs_every_seed():
     verdict, said = study.judge(rows([0.8, 0.7], [0.5, 0.4]))
-    assert verdict == "reproduced" and "ViT 0.75 ± 0.07, ResNet 0.45 ± 0.07 (untrained 0.95 ± 0.00" in said
+    assert verdict == "reproduced" and "ViT 0.75 ± 0.07, ResNet 0.45 ± 0.07; untrained 0.95 ± 0.00" in said
+    assert "training lowered the ViT's and lowered the ResNet's" in said
     assert study.judge(rows([0.8, 0.4], [0.5, 0.41]))[0] == "not at this scale"
     assert study.judge(rows([0.50, 0.51], [0.49, 0.50]))[0] == "not at this scale"
 
