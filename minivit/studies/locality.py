@@ -6,7 +6,7 @@ Measures: the matrix of a convolution, how exactly a layer moves with its input,
 import contextlib
 import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +14,29 @@ from minivit.engine import backend as backends
 from minivit.engine import ops
 from minivit.engine.errors import ConfigError, ShapeError
 from minivit.engine.tensor import Tensor, gradients
-from minivit.nn.layers import GroupNorm
+from minivit.models.baselines import SmallCNN
+from minivit.nn.layers import Conv2d, GroupNorm
 from minivit.nn.module import Module, tapped
 from minivit.nn.patches import Size, pair
+from minivit.nn.trace import trace
+from minivit.studies import charts
+from minivit.studies.report import NOT_HERE, REPRODUCED, Config, Result, answer, spread
+from minivit.studies.robust import column, contestants, defaults, loaded
+from minivit.studies.subjects import opened, pictures, untrained
+from minivit.training.infer import prepare
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FINDING = (
+    "A convolution is local and tied to all places alike: it moves with its input, and its field grows layer by layer. A ViT "
+    "moves with whole patches only, and one block sees the whole image."
+)
+PAPER = (
+    "as reported: locality and translation equivariance are built into a CNN's layers; in a ViT only the MLPs have them "
+    "(Dosovitskiy et al. 2021, section 3.1)"
+)
+IMAGES = {"quick": 16, "standard": 64, "full": 256}
 
 
 def conv_matrix(weight: np.ndarray, image_size: Size, stride: Size = 1, padding: Size = 0) -> np.ndarray:
@@ -118,13 +138,10 @@ def share_within(energy: np.ndarray, side: int, centre: tuple[float, float]) -> 
     return float(energy[inside].sum())
 
 
-def side_of(energy: np.ndarray, centre: tuple[float, float], share: float = 0.95) -> float:
-    """The side of the smallest square round the centre that holds this share of a field (H, W)."""
-    rows, columns = np.indices(energy.shape)
-    distance = np.maximum(np.abs(rows - centre[0]), np.abs(columns - centre[1]))
-    shells = np.unique(distance)
-    held = [energy[distance <= shell].sum() for shell in shells]
-    return float(2 * shells[np.searchsorted(held, share * held[-1])] + 1)
+def area_of(energy: np.ndarray, share: float = 0.95) -> int:
+    """How many pixels are needed, the strongest first, to hold this share of a field (H, W)."""
+    held = np.sort(energy, axis=None)[::-1].cumsum()
+    return int(np.searchsorted(held, share * held[-1])) + 1
 
 
 def _catcher(name: str, found: list[Tensor]) -> Callable[[str, Callable[[], Tensor]], None]:
@@ -171,3 +188,169 @@ def _with_fixed_statistics(norm: GroupNorm, x: Tensor) -> Tensor:
         Tensor(xp.broadcast_to(a, spread).reshape(b, 1, 1, channels)) for a in (mean, (variance + norm.eps) ** -0.5)
     )
     return ops.multiply(x - mean, scale) * norm.weight + norm.bias
+
+
+# --- the study --------------------------------------------------------------------------------------------------------
+
+
+def run(config: Config) -> Result:
+    """The matrix of a convolution, how models move with their input, and their fields, trained and untrained."""
+    rows = [_matrix_row()]
+    if config.checkpoints:
+        for name, model in zip(config.checkpoints, opened(config), strict=True):
+            rows += _looked_at(name, 0, True, model, pictures(config, model, IMAGES[config.scale]))
+        verdict, said = judge(rows)
+        return answer(config, finding=FINDING, paper=PAPER, rows=rows, verdict=verdict, said=said)
+    config.refuse("images")
+    config = defaults(config)
+    data = loaded(config)
+    for seed in config.seeds:
+        models = {(name, True): model for name, model in contestants(config, data, seed, ("vit", "cnn")).items()}
+        models |= {(name, False): untrained(name, data, seed) for name in ("vit", "cnn")}
+        for (name, was_trained), model in models.items():
+            images = prepare(data.test.images[: IMAGES[config.scale]], model.meta)
+            rows += _looked_at(name, seed, was_trained, model, images)
+    verdict, said = judge(rows)
+    return answer(config, finding=FINDING, paper=PAPER, rows=rows, verdict=verdict, said=said)
+
+
+def _matrix_row() -> dict:
+    """A 3×3 convolution of an 8×8 image, computed as one matrix and as `mv.conv2d` does it."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((4, 8, 8, 1)), rng.standard_normal((3, 3, 1, 1))
+    matrix = conv_matrix(weight, 8, padding=1)
+    difference = x.reshape(4, -1) @ matrix - ops.conv2d(x, weight, 1, 1).numpy().reshape(4, -1)
+    return {"part": "matrix", **weights_in(matrix), "largest difference": np.abs(difference).max()}
+
+
+def _looked_at(name: str, seed: int, was_trained: bool, model: Module, images: np.ndarray) -> list[dict]:
+    about = {"model": name, "seed": seed, "trained": was_trained}
+    return [about | row for row in (*_shift_rows(model, images), *_field_rows(model, images))]
+
+
+def _shift_rows(model: Module, images: np.ndarray) -> list[dict]:
+    """The first layer, moved by one pixel and by one of its strides; a ViT's first block as well."""
+    names = _layers(model)
+    stride = getattr(model, "patch_size", (1, 1))[0]
+    rows = []
+    for layer in names[: 2 if stride > 1 else 1]:
+        for pixels in dict.fromkeys((1, stride)):
+            border = 0 if stride > 1 else 1 + pixels  # where zeros, or the other side of the image, come in
+            error = equivariance_error(_as_map(model, layer), images, (pixels, pixels), stride, border)
+            rows.append(
+                {"part": "shift", "layer": layer, "pixels": pixels, "whole strides": pixels == stride, "error": error}
+            )
+    return rows
+
+
+def _field_rows(model: Module, images: np.ndarray) -> list[dict]:
+    h, w = images.shape[1:3]
+    grid, names, rows = getattr(model, "grid", None), _layers(model), []
+    chain = model.convs if isinstance(model, SmallCNN) else []  # one convolution after another: what theory is for
+    theory = fields_in_theory([(conv.weight.shape[0], conv.stride) for conv in chain]) or [None] * len(names)
+    for layer, side in zip(names, theory, strict=True):
+        jump = h // (grid[0] if grid else _as_map(model, layer)(images[:1]).shape[1])  # pixels from place to place
+        place = (h // jump // 2, w // jump // 2)
+        energy = field(model, images, layer, place, grid)
+        centre = tuple(p * jump + ((jump - 1) / 2 if grid else 0) for p in place)
+        row = {"part": "field", "layer": layer, "theory": side, "reached": float((energy > 0).mean())}
+        row |= {
+            "outside": 1 - share_within(energy, side, centre) if side else None,
+            "area of 95 %": area_of(energy),
+        }
+        rows.append(row | {"map": np.round(energy / energy.max(), 4)})
+    return rows
+
+
+def judge(rows: Sequence[dict]) -> tuple[str, str]:
+    """Reproduced where what is exact holds in every model, trained or not; anything else would be a fault here.
+
+    The matrix gives the convolution to rounding; a convolution moves with its input, the patches with whole patches and
+    with nothing less; no pixel outside a CNN's theoretical field reaches it (norms taken as constants), and every pixel
+    reaches the middle token after one block.
+    """
+    moved = [row for row in rows if row["part"] == "shift"]
+    first = {(row["model"], row["layer"]) for row in moved if not row["layer"].startswith("blocks")}
+    exact = [row["error"] for row in moved if (row["model"], row["layer"]) in first and row["whole strides"]]
+    part = [row["error"] for row in moved if (row["model"], row["layer"]) in first and not row["whole strides"]]
+    fields = [row for row in rows if row["part"] == "field"]
+    outside = [row["outside"] for row in fields if row["outside"] is not None]
+    reached = [row["reached"] for row in fields if row["layer"] == "blocks.0"]
+    holds = max(column(rows, "largest difference", part="matrix")) < 1e-12 and max(exact) < 1e-5
+    holds = holds and min(part, default=1) > 1e-2 and max(outside, default=0) < 1e-12 and min(reached, default=1) == 1
+    matrix = rows[0]
+    said = (
+        f"A 3×3 convolution of 8×8 pixels is a matrix of {matrix['entries']:,} entries, {matrix['nonzero']} of them used and "
+        f"{matrix['different']} different; the first layers move with whole strides to {max(exact):.0e}"
+    )
+    said += f", with one pixel patches are off by {min(part):.2f} or more of their largest response" if part else ""
+    for was_trained in (True, False):
+        chosen = [row for row in fields if row["trained"] is was_trained]
+        last = {row["model"]: row["layer"] for row in chosen}
+        areas = {
+            m: [r["area of 95 %"] for r in chosen if (r["model"], r["layer"]) == (m, layer)]
+            for m, layer in last.items()
+        }
+        if areas:
+            each = ", ".join(f"{m} {spread(v, 1)} pixels" for m, v in areas.items())
+            said += f"; 95 % of the last field, {'trained' if was_trained else 'untrained'}: {each}"
+    return (REPRODUCED if holds else NOT_HERE), said + "."
+
+
+def plot(result: Result) -> tuple["Figure", str]:
+    """The fields of the first seed's models, layer by layer, the untrained twin of each below it."""
+    fields = [row for row in result.rows if row["part"] == "field"]
+    models = list(dict.fromkeys(r["model"] for r in fields))
+    kinds = sorted(
+        {(r["model"], r["trained"]) for r in fields}, key=lambda kind: (models.index(kind[0]), not kind[1])
+    )  # each model, then its untrained twin
+    by_kind = {k: {r["layer"]: r for r in reversed(fields) if (r["model"], r["trained"]) == k} for k in kinds}
+    most = max(map(len, by_kind.values()))
+    fig, axes = charts.panels(len(kinds), most, 1.9, 1.9, "Which pixels reach the place in the middle")
+    for line, (model, was_trained) in zip(axes, kinds, strict=True):
+        for ax in line:
+            ax.set_axis_off()
+        for ax, (layer, row) in zip(line, reversed(by_kind[model, was_trained].items()), strict=False):
+            ax.set_axis_on()
+            energy = np.array(row["map"], float)
+            shown = charts.picture(ax, np.log10(np.where(energy > 0, energy, np.nan)), layer, -4, 0)
+            ax.set_xticks([])
+            ax.set_yticks([])
+        line[0].set_ylabel(
+            f"{model}\n{'trained' if was_trained else 'untrained'}", fontsize=charts.SMALL, color=charts.INK
+        )
+
+    fig.colorbar(
+        shown, ax=axes, shrink=0.5, label="squared gradient, log₁₀ of its share of the largest; grey: exactly 0"
+    )
+
+    def first(kind: tuple[str, bool]) -> str:
+        return ", ".join(f"{layer} {row['reached']:.0%}" for layer, row in reversed(by_kind[kind].items()))
+
+    reached = "; ".join(f"{model} {first((model, was))}" for model, was in kinds if was)
+    return (
+        fig,
+        f"Maps of effective receptive fields, models above their untrained twins. Pixels that reach the middle: {reached}.",
+    )
+
+
+def _layers(model: Module) -> list[str]:
+    """What is looked at, in order: a ViT's patches and blocks, else every convolution."""
+    names = [name for name, _ in model.named_modules()]
+    if "blocks.0" not in names:
+        return [name for name, module in model.named_modules() if isinstance(module, Conv2d)]
+    blocks = [name for name in names if name.startswith("blocks.") and name.count(".") == 1]
+    return [next(name for name in ("patch_embed", "stem") if name in names), *blocks]
+
+
+def _as_map(model: Module, name: str) -> Callable[[np.ndarray], Tensor]:
+    """A module's output as a map over places (B, h, w, K), given the model's images."""
+
+    def layer(images: np.ndarray) -> Tensor:
+        y = trace(model, images, batch_size=len(images), keep=name).features[name]
+        if y.ndim == 4:
+            return Tensor(y)
+        rows, columns = model.grid
+        return Tensor(y[:, -rows * columns :].reshape(len(y), rows, columns, -1))
+
+    return layer

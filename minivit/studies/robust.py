@@ -7,7 +7,8 @@ An untrained model is no control here: its head is zero, so it gives one answer 
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ import minivit as mv
 from minivit.data.dataset import Dataset, to_float
 from minivit.engine.errors import ConfigError, DataError
 from minivit.nn.module import Module
-from minivit.studies.report import Config
+from minivit.studies import relatives
+from minivit.studies.report import Config, Result, answer
 from minivit.studies.subjects import opened, pictures, trained
 from minivit.training.infer import evaluate
 from minivit.training.recipes import recipe
@@ -23,8 +25,11 @@ from minivit.training.recipes import recipe
 IMAGES = {"quick": 200, "standard": 500, "full": 2000}
 SEEDS = {"quick": (0,), "standard": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
 QUICK_TRAIN, QUICK_SEEN = 4000, 24_000  # training images in a quick run, and how many it sees in all
-SHORTER = (1, 2, 3, 5, 8)  # epochs of the CNNs among which the matched one is chosen
+SHORTER = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the CNN's training: the runs among which the matched one is chosen
 MATCHED = "cnn, stopped early"
+
+
+ALONE = "what it is compared with: no CNN stands beside these weights"  # verdict where only given weights were measured
 
 
 def statistics(model: Module) -> tuple[np.ndarray, np.ndarray]:
@@ -60,6 +65,21 @@ def area(doses: Sequence[float], kept: Sequence[float]) -> float:
     return float((np.diff(doses) * (kept[1:] + kept[:-1]) / 2).sum() / (doses[-1] - doses[0]))
 
 
+def column(rows: Iterable[dict[str, Any]], key: str, **where: Any) -> list[Any]:
+    """The values under a key in the rows of a Result that have these values under those keys, in their order."""
+    return [row[key] for row in rows if all(row[k] == value for k, value in where.items())]
+
+
+def table(rows: Sequence[dict[str, Any]], key: str, over: str, **where: Any) -> dict[str, list[list[Any]]]:
+    """Each model's values by seed and by what is under `over`: {model: (seeds, …)}, in the order of the rows; `None` as NaN."""
+    found: dict[str, dict[int, dict[Any, float]]] = {}
+    for row in rows:
+        if all(row[k] == value for k, value in where.items()):
+            steps = found.setdefault(row["model"], {}).setdefault(row["seed"], {})
+            steps[row[over]] = float("nan") if row[key] is None else row[key]
+    return {name: [list(steps.values()) for steps in seeds.values()] for name, seeds in found.items()}
+
+
 def nearest(target: float, accuracies: Mapping[int, float]) -> int:
     """The key whose accuracy is nearest to the target; of equal ones the smallest key."""
     return min(sorted(accuracies), key=lambda key: abs(accuracies[key] - target))
@@ -80,13 +100,18 @@ class Subject:
     chance: float
     objects: np.ndarray | None = None
 
+    def first(self, n: int) -> "Subject":
+        """The same model with the first n images."""
+        objects = None if self.objects is None else self.objects[:n]
+        return dataclasses.replace(self, pixels=self.pixels[:n], labels=self.labels[:n], objects=objects)
+
     def accuracy(self, pixels: np.ndarray) -> float:
         """The share of right answers to changed copies of the images."""
         return float((logits(self.model, pixels).argmax(axis=1) == self.labels).mean())
 
-    def retained(self, pixels: np.ndarray) -> float:
-        """ρ under changed copies of the images."""
-        return retained(self.accuracy(pixels), self.clean, self.chance)
+    def scaled(self, accuracy: float) -> float:
+        """ρ for this accuracy on changed copies."""
+        return retained(accuracy, self.clean, self.chance)
 
     @functools.cached_property
     def clean(self) -> float:
@@ -144,12 +169,32 @@ def contestants(config: Config, data: Dataset, seed: int, kinds: Sequence[str]) 
     for kind in kinds:
         if kind == MATCHED:
             target = evaluate(found["vit"], data.val)[1]
-            tried = {n: trained(config, "cnn", data, seed, epochs=n) for n in SHORTER}
-            tried[0] = found["cnn"]
+            whole = epochs(config, data).get("epochs") or recipe(data.name, "cnn")[1]["epochs"]
+            lengths = sorted({max(1, round(whole * share)) for share in SHORTER} - {whole})
+            tried = {n: trained(config, "cnn", data, seed, epochs=n) for n in lengths} | {whole: found["cnn"]}
             found[kind] = tried[nearest(target, {n: evaluate(model, data.val)[1] for n, model in tried.items()})]
         else:
-            found[kind] = trained(config, kind, data, seed, **epochs(config, data))
+            preset, _, without = kind.partition(", no ")
+            preset, sizes = relatives.sizes(kind, data) if kind in relatives.RELATIVES else (preset, {})
+            sizes = sizes | ({without: "none"} if without else {})  # such as "vit, no positions"
+            found[kind] = trained(config, preset, data, seed, sizes, **epochs(config, data))
     return found
+
+
+def conclude(
+    config: Config,
+    rows: list[dict[str, Any]],
+    judge: Callable[[list[dict[str, Any]]], tuple[str, str]],
+    finding: str,
+    paper: str,
+) -> Result:
+    """The Result of a study by its rule; with fewer than three seeds it says that it is no finding yet."""
+    verdict, said = judge(rows)
+    if not config.checkpoints and len(config.seeds) < 3:
+        said += (
+            f" From {len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}: an illustration; a finding takes three."
+        )
+    return answer(config, finding=finding, paper=paper, rows=rows, verdict=verdict, said=said)
 
 
 def _visitor(config: Config, number: int, model: Module, most: int) -> Subject:

@@ -84,7 +84,7 @@ def test_the_field_of_a_cnn_ends_where_theory_says(cnn, rng):
         assert inside.sum() == side**2
         assert (energy[inside] > 0).all() and (energy[~inside] == 0).all()
         assert locality.share_within(energy, side, (3 * jump, 3 * jump)) == pytest.approx(1)
-        assert 1 < locality.side_of(energy, (3 * jump, 3 * jump)) <= side
+        assert 1 < locality.area_of(energy) <= side**2
 
 
 def test_group_norm_lets_every_pixel_reach_every_place_a_little(cnn, rng):
@@ -145,8 +145,9 @@ def test_a_wrong_name_or_place_is_named(cnn, rng):
         locality.field(cnn, x, "head")
 
 
-def test_side_of_a_field():
+def test_area_of_a_field():
     energy = np.zeros((9, 9))
     energy[4, 4], energy[4, 6] = 0.9, 0.1
-    assert locality.side_of(energy, (4, 4), 0.9) == 1 and locality.side_of(energy, (4, 4), 0.95) == 5
+    assert locality.area_of(energy, 0.9) == 1 and locality.area_of(energy, 0.95) == 2
+    assert locality.area_of(np.ones((9, 9)), 0.5) == 41
     assert locality.share_within(energy, 3, (4, 4)) == 0.9

@@ -162,4 +162,9 @@ def test_pixels_are_standardised_as_in_training(pixels):
     expected = model((pixels - np.float32([0.1, 0.2, 0.3])) / np.float32([0.5, 0.4, 0.3])).numpy()
     np.testing.assert_allclose(robust.logits(model, pixels), expected, rtol=1e-5, atol=1e-5)
     subject = robust.Subject("linear", 0, model, pixels, expected.argmax(1), 0.25)
-    assert subject.clean == 1 and subject.retained(pixels) == 1 and subject.accuracy(1 - pixels) < 1
+    assert (
+        subject.clean == 1
+        and subject.scaled(1.0) == 1
+        and subject.scaled(0.25) == 0
+        and subject.accuracy(1 - pixels) < 1
+    )

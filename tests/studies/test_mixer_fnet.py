@@ -1,0 +1,55 @@
+"""The relatives have the ViT's budget, and the verdict on them follows its rule."""
+
+import pytest
+
+import minivit as mv
+from minivit.engine.errors import ConfigError
+from minivit.studies import mixer_fnet, relatives
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED
+
+
+@pytest.mark.parametrize("name", ["digits", "twin", "shapes"])
+def test_relatives_have_as_many_parameters_and_the_same_patches(name):
+    options = {"n_train": 1, "n_val": 1, "n_test": 1} if name != "digits" else {}
+    data = mv.data.load(name, **options)
+    vit = mv.create(f"vit_{name}")
+    for relative in relatives.RELATIVES:
+        preset, sizes = relatives.sizes(relative, data)
+        h, _ = data.image_size
+        model = mv.create(preset, image_size=h, in_channels=data.in_channels, num_classes=data.num_classes, **sizes)
+        assert model.num_parameters() == pytest.approx(vit.num_parameters(), rel=0.01)
+        assert (
+            model.grid == vit.grid and len(model.blocks) == len(vit.blocks) and model.config["dim"] == vit.config["dim"]
+        )
+    assert model.config["mixing"] == "none"
+
+
+def test_an_unknown_relative_is_named():
+    with pytest.raises(ConfigError, match="did you mean 'fnet'"):
+        relatives.sizes("fnett", mv.data.load("digits"))
+
+
+def rows(data="digits", chance=0.1, **accuracies):
+    names = {"grid": "fnet, grid", "none": "no mixing"}
+    return [
+        {"data": data, "model": names.get(m, m), "seed": s, "accuracy": a, "chance": chance}
+        for m, values in accuracies.items()
+        for s, a in enumerate(values)
+    ]
+
+
+def test_the_rule():
+    good = {"vit": [0.9, 0.9], "mixer": [0.85, 0.8], "fnet": [0.5, 0.8], "grid": [0.8, 0.5], "none": [0.5, 0.5]}
+    verdict, said = mixer_fnet.judge(rows(**good))
+    assert verdict == REPRODUCED and "digits: vit 90.0 ± 0.0, mixer 82.5 ± 3.5" in said and "less than ten" not in said
+    assert mixer_fnet.judge(rows(**good | {"mixer": [0.85, 0.7]}))[0] == NOT_HERE  # under 80 % above chance in one seed
+    assert mixer_fnet.judge(rows(**good | {"none": [0.5, 0.8]}))[0] == NOT_HERE  # mixing is worth nothing in one seed
+    verdict, said = mixer_fnet.judge(rows(**good) + rows("twin", 0.25, **good | {"mixer": [0.3, 0.3]}))
+    assert verdict == DEPENDS + "the task: so on digits"
+    flat = good | {"none": [0.85, 0.85]}
+    assert "On twin a ViT gains less than ten points" in mixer_fnet.judge(rows(**good) + rows("twin", **flat))[1]
+
+
+def test_missing_data_are_said():
+    found = rows(vit=[0.9], mixer=[0.9], fnet=[0.9], grid=[0.9], none=[0.5])
+    assert "not here: mnist." in mixer_fnet.judge([*found, {"data": "mnist", "model": None, "missing": "?"}])[1]
