@@ -16,9 +16,17 @@ from minivit.studies.report import Config, Result
 from minivit.studies.subjects import earlier_training
 
 STUDIES: dict[str, str] = {  # name of the command -> the question it asks; the file has underscores for hyphens
+    "locality": "what is built into a convolution that a ViT must learn?",
     "attention-distance": "how far does each head look, layer by layer?",
     "cka": "do a ViT's layers resemble each other more than a ResNet's?",
     "positions": "what do position embeddings learn, and are they needed?",
+    "occlusion": "who still answers with most patches missing?",
+    "shuffle": "who still answers when the parts have changed places?",
+    "corruptions": "who withstands noise, blur, weather, …, and which of them?",
+    "fourier": "which frequencies disturb whom?",
+    "dct": "in which frequencies does the least fooling change lie?",
+    "adversarial": "who withstands changes made against it?",
+    "mixer-fnet": "is attention needed?",
 }
 
 __all__ = ["STUDIES", "Config", "Result", "perform", "study"]
