@@ -516,11 +516,11 @@ def _frame(ax: Any, colour: str, style: str) -> None:
 
 def _picture(ax: Any, image: np.ndarray) -> None:
     """One image, pixels as squares; grey or RGB, uint8 or [0, 1]."""
-    ax.imshow(_rgb(image), interpolation="nearest")
+    ax.imshow(rgb(image), interpolation="nearest")
     ax.set_axis_off()
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
+def rgb(image: np.ndarray) -> np.ndarray:
     """(H, W, 1 or 3), uint8 or [0, 1] -> float (H, W, 3) in [0, 1]."""
     values = image / 255 if image.dtype == np.uint8 else np.clip(image, 0, 1)
     return np.broadcast_to(values, (*values.shape[:2], 3))
@@ -533,7 +533,7 @@ def _map(ax: Any, image: np.ndarray, relative: np.ndarray, norm: Any) -> None:
     h, w = image.shape[:2]
     rows, columns = (np.arange(m) * n // m for n, m in zip(relative.shape, (h, w), strict=True))
     place = np.asarray(norm(relative[rows][:, columns]))[..., None]  # (H, W, 1): 0, uniform at ½, 1
-    photo = _rgb(image).mean(axis=-1, keepdims=True) - 0.5
+    photo = rgb(image).mean(axis=-1, keepdims=True) - 0.5
     through = 0.36 * photo * (1 - np.abs(2 * place - 1))
     ax.imshow(np.clip(colormaps["cividis"](place[..., 0])[..., :3] + through, 0, 1), interpolation="nearest")
 

@@ -20,6 +20,8 @@ STUDIES: dict[str, str] = {  # name of the command -> the question it asks; the 
     "attention-distance": "how far does each head look, layer by layer?",
     "cka": "do a ViT's layers resemble each other more than a ResNet's?",
     "positions": "what do position embeddings learn, and are they needed?",
+    "rollout": "does rollout tell better than raw attention which patches matter?",
+    "faithfulness": "is attention the reason? Remove the patches that it names",
     "occlusion": "who still answers with most patches missing?",
     "shuffle": "who still answers when the parts have changed places?",
     "corruptions": "who withstands noise, blur, weather, …, and which of them?",

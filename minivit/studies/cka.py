@@ -239,11 +239,13 @@ def plot(result: Result) -> tuple["Figure", str]:
         for row in (r for r in rows if r["state"] == state):
             ax = axes[i, kinds.index(row["model"]) if row in own else -1]
             ax.set_axis_on()
-            image = ax.imshow(row["map"], cmap="cividis", vmin=0, vmax=1, origin="lower")
+            image = ax.imshow(row["map"], cmap="cividis", vmin=0, vmax=1, origin="lower", aspect="auto")
             ax.set_title(f"{row['model']}, {state}\nlow–high {row['low_high']:.2f}", fontsize=viz.NORMAL, color=viz.INK)
             first, _, second = row["model"].partition(" × ")
             viz.label(ax, f"layer of the {second or first}", f"layer of the {first}")
             ax.grid(False)
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.get_major_locator().set_params(integer=True)
     fig.colorbar(image, ax=axes, shrink=0.6).ax.tick_params(labelsize=viz.NORMAL, colors=viz.INK)
     words = [f"{r['model']} {r['state']} {r['low_high']:.2f}" for r in own]
     alt = f"{len(rows)} heat-maps of CKA between layers, low ones at the bottom left. Lowest with highest third: "

@@ -98,6 +98,13 @@ def pictures(config: Config, model: Module, most: int) -> np.ndarray:
     return prepare(data.test.images[:most], model.meta)
 
 
+def preparation(model: Module) -> tuple[np.ndarray, np.ndarray]:
+    """What a model's images are shifted and divided by, (C,) each: so that 0 is their mean colour, −mean/std is black."""
+    told = model.meta or (vars(model.preprocess) if getattr(model, "preprocess", None) else None)
+    told = told or {"mean": [0.5] * model.config["in_channels"], "std": [0.5] * model.config["in_channels"]}
+    return np.asarray(told["mean"]), np.asarray(told["std"])
+
+
 @contextlib.contextmanager
 def earlier_training() -> Iterator[list[float]]:
     """Inside, the seconds that reused models once took to train are collected in the list."""
