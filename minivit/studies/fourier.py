@@ -123,8 +123,10 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
     Errors are compared as they are, for one of the two CNNs has the ViT's clean accuracy; against the other one a lead is a
     lead in spite of a lower clean accuracy. Where only one of them errs more, the verdict depends on which is compared.
     """
-    high = {m: [rings[-1] for rings in column(rows, "rings", model=m)] for m in dict.fromkeys(column(rows, "model"))}
-    low = {m: [rings[0] for rings in column(rows, "rings", model=m)] for m in high}
+    high = {
+        m: [_ends(rings)[1] for rings in column(rows, "rings", model=m)] for m in dict.fromkeys(column(rows, "model"))
+    }
+    low = {m: [_ends(rings)[0] for rings in column(rows, "rings", model=m)] for m in high}
     clean = {m: column(rows, "clean error", model=m) for m in high}
     each = (f"{m} {spread(high[m])} (lowest {spread(low[m])}, untouched {spread(clean[m])})" for m in high)
     said = f"Error in the highest of {BANDS} rings of frequencies: {', '.join(each)}."
@@ -152,12 +154,15 @@ def plot(result: Result) -> tuple["Figure", str]:
         shown = charts.picture(ax, maps[picked[0], picked[1]], model, 0, most, edge)
         charts.name(ax, "cycles across", "cycles down", model)
     fig.colorbar(shown, ax=list(axes[0]), shrink=0.8, label="error (share of images)")
-    each = ", ".join(
-        f"{m} {np.mean([r[0] for r in column(result.rows, 'rings', model=m)]):.2f} to "
-        f"{np.mean([r[-1] for r in column(result.rows, 'rings', model=m)]):.2f}"
-        for m in models
-    )
+    ends = {m: np.mean([_ends(rings) for rings in column(result.rows, "rings", model=m)], axis=0) for m in models}
+    each = ", ".join(f"{m} {low:.2f} to {high:.2f}" for m, (low, high) in ends.items())
     return (
         fig,
         f"{len(models)} heat maps of error by frequency across and down. From the lowest to the highest ring: {each}.",
     )
+
+
+def _ends(rings: Sequence[float | None]) -> tuple[float, float]:
+    """The lowest and the highest ring in which anything was measured."""
+    found = [value for value in rings if value is not None and not math.isnan(value)]
+    return found[0], found[-1]

@@ -4,6 +4,7 @@ Measures: the matrix of a convolution, how exactly a layer moves with its input,
 """
 
 import contextlib
+import itertools
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,17 +13,17 @@ import numpy as np
 
 from minivit.engine import backend as backends
 from minivit.engine import ops
-from minivit.engine.errors import ConfigError, ShapeError
+from minivit.engine.errors import ConfigError, ShapeError, did_you_mean
 from minivit.engine.tensor import Tensor, gradients
 from minivit.models.baselines import SmallCNN
 from minivit.nn.layers import Conv2d, GroupNorm
 from minivit.nn.module import Module, tapped
-from minivit.nn.patches import Size, pair
+from minivit.nn.patches import PatchEmbed, Size, pair
 from minivit.nn.trace import trace
 from minivit.studies import charts
 from minivit.studies.report import NOT_HERE, REPRODUCED, Config, Result, answer, spread
-from minivit.studies.robust import column, contestants, defaults, loaded
-from minivit.studies.subjects import opened, pictures, untrained
+from minivit.studies.robust import column, contestants, defaults, loaded, visitors
+from minivit.studies.subjects import pictures, untrained
 from minivit.training.infer import prepare
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ PAPER = (
     "as reported: locality and translation equivariance are built into a CNN's layers; in a ViT only the MLPs have them "
     "(Dosovitskiy et al. 2021, section 3.1)"
 )
+BATCH = 16  # images at a time: their graph is what needs memory
 IMAGES = {"quick": 16, "standard": 64, "full": 256}
 
 
@@ -109,25 +111,9 @@ def field(
     constants: computed from the whole image, they let every pixel reach every place a little. `name` is dotted, as in
     `mv.trace`. Raises `ConfigError` for a module or place that is not there.
     """
-    x = Tensor(model.as_input(images).data, requires_grad=True)
-    found: list[Tensor] = []
-    mode = model.training
-    model.eval()
-    try:
-        with _fixed(model) if fixed_statistics else contextlib.nullcontext(), tapped(_catcher(name, found)):
-            model(x)
-    finally:
-        model.train(mode)
-    if not found:
-        raise ConfigError(f"field: the model has no module {name!r}")
-    y = found[0]
-    at = _at(y.shape, place, grid)
-    rng, total = np.random.default_rng(0), 0
-    seed = np.zeros(y.shape, y.dtype)
-    for _ in range(draws):
-        seed[at] = rng.choice([-1, 1], seed[at].shape)
-        found_gradients = gradients(y, backends.backend_of(y.data).from_host(seed), retain_graph=True)
-        total = total + (backends.to_numpy(found_gradients[id(x)][1]).astype(float) ** 2).sum(axis=(0, 3))
+    rng, batches = np.random.default_rng(0), range(0, len(images), BATCH)
+    with _fixed(model) if fixed_statistics else contextlib.nullcontext():
+        total = sum(_energy(model, images[i : i + BATCH], name, place, grid, draws, rng) for i in batches)
     return total / total.sum()
 
 
@@ -142,6 +128,36 @@ def area_of(energy: np.ndarray, share: float = 0.95) -> int:
     """How many pixels are needed, the strongest first, to hold this share of a field (H, W)."""
     held = np.sort(energy, axis=None)[::-1].cumsum()
     return int(np.searchsorted(held, share * held[-1])) + 1
+
+
+def _energy(
+    model: Module,
+    images: Any,
+    name: str,
+    place: tuple[int, int] | None,
+    grid: tuple[int, int] | None,
+    draws: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    x = Tensor(model.as_input(images).data, requires_grad=True)
+    found: list[Tensor] = []
+    mode = model.training
+    model.eval()
+    try:
+        with tapped(_catcher(name, found)):
+            model(x)
+    finally:
+        model.train(mode)
+    if not found:
+        raise ConfigError(f"field: the model has no module {name!r}{did_you_mean(name, dict(model.named_modules()))}")
+    y, total = found[0], 0
+    at = _at(y.shape, place, grid)
+    seed = np.zeros(y.shape, y.dtype)
+    for _ in range(draws):
+        seed[at] = rng.choice([-1, 1], seed[at].shape)
+        slope = gradients(y, backends.backend_of(y.data).from_host(seed), retain_graph=True)[id(x)][1]
+        total = total + (backends.to_numpy(slope).astype(float) ** 2).sum(axis=(0, 3))
+    return total
 
 
 def _catcher(name: str, found: list[Tensor]) -> Callable[[str, Callable[[], Tensor]], None]:
@@ -197,7 +213,7 @@ def run(config: Config) -> Result:
     """The matrix of a convolution, how models move with their input, and their fields, trained and untrained."""
     rows = [_matrix_row()]
     if config.checkpoints:
-        for name, model in zip(config.checkpoints, opened(config), strict=True):
+        for name, model in visitors(config).items():
             rows += _looked_at(name, 0, True, model, pictures(config, model, IMAGES[config.scale]))
         verdict, said = judge(rows)
         return answer(config, finding=FINDING, paper=PAPER, rows=rows, verdict=verdict, said=said)
@@ -229,17 +245,25 @@ def _looked_at(name: str, seed: int, was_trained: bool, model: Module, images: n
 
 
 def _shift_rows(model: Module, images: np.ndarray) -> list[dict]:
-    """The first layer, moved by one pixel and by one of its strides; a ViT's first block as well."""
+    """The first layer, and a ViT's first block, moved by one pixel and by one stride.
+
+    Only a convolution or a patch embedding is exact enough to judge: a stem of several layers has borders within.
+    """
     names = _layers(model)
-    stride = getattr(model, "patch_size", (1, 1))[0]
+    first = dict(model.named_modules())[names[0]]
+    if isinstance(first, PatchEmbed):  # whole patches go round the image: there is no border
+        names, stride, border = names[:2], first.patch_size[0], 0
+    elif isinstance(first, Conv2d):
+        names, stride = names[:1], pair(first.stride)[0]
+        border = first.weight.shape[0] // 2 + stride  # where zeros, or the other side of the image, come in
+    else:
+        return []
     rows = []
-    for layer in names[: 2 if stride > 1 else 1]:
-        for pixels in dict.fromkeys((1, stride)):
-            border = 0 if stride > 1 else 1 + pixels  # where zeros, or the other side of the image, come in
-            error = equivariance_error(_as_map(model, layer), images, (pixels, pixels), stride, border)
-            rows.append(
-                {"part": "shift", "layer": layer, "pixels": pixels, "whole strides": pixels == stride, "error": error}
-            )
+    for layer, pixels in itertools.product(names, sorted({1, stride})):
+        error = equivariance_error(_as_map(model, layer), images, (pixels, pixels), stride, border)
+        rows.append(
+            {"part": "shift", "layer": layer, "pixels": pixels, "whole strides": pixels == stride, "error": error}
+        )
     return rows
 
 
@@ -276,12 +300,12 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
     fields = [row for row in rows if row["part"] == "field"]
     outside = [row["outside"] for row in fields if row["outside"] is not None]
     reached = [row["reached"] for row in fields if row["layer"] == "blocks.0"]
-    holds = max(column(rows, "largest difference", part="matrix")) < 1e-12 and max(exact) < 1e-5
+    holds = max(column(rows, "largest difference", part="matrix")) < 1e-12 and max(exact, default=0) < 1e-5
     holds = holds and min(part, default=1) > 1e-2 and max(outside, default=0) < 1e-12 and min(reached, default=1) == 1
     matrix = rows[0]
     said = (
         f"A 3×3 convolution of 8×8 pixels is a matrix of {matrix['entries']:,} entries, {matrix['nonzero']} of them used and "
-        f"{matrix['different']} different; the first layers move with whole strides to {max(exact):.0e}"
+        f"{matrix['different']} different; the first layers move with whole strides to {max(exact, default=0):.0e}"
     )
     said += f", with one pixel patches are off by {min(part):.2f} or more of their largest response" if part else ""
     for was_trained in (True, False):
@@ -335,19 +359,20 @@ def plot(result: Result) -> tuple["Figure", str]:
 
 
 def _layers(model: Module) -> list[str]:
-    """What is looked at, in order: a ViT's patches and blocks, else every convolution."""
+    """What is looked at, in order: a ViT's patches, its first two blocks, the middle one and the last; else every convolution."""
     names = [name for name, _ in model.named_modules()]
     if "blocks.0" not in names:
         return [name for name, module in model.named_modules() if isinstance(module, Conv2d)]
     blocks = [name for name in names if name.startswith("blocks.") and name.count(".") == 1]
-    return [next(name for name in ("patch_embed", "stem") if name in names), *blocks]
+    chosen = dict.fromkeys(blocks[i] for i in (0, min(1, len(blocks) - 1), len(blocks) // 2, -1))
+    return [next(name for name in ("patch_embed", "stem") if name in names), *chosen]
 
 
 def _as_map(model: Module, name: str) -> Callable[[np.ndarray], Tensor]:
     """A module's output as a map over places (B, h, w, K), given the model's images."""
 
     def layer(images: np.ndarray) -> Tensor:
-        y = trace(model, images, batch_size=len(images), keep=name).features[name]
+        y = trace(model, images, keep=name).features[name]
         if y.ndim == 4:
             return Tensor(y)
         rows, columns = model.grid

@@ -117,10 +117,35 @@ def _rows(subject: Subject) -> list[dict]:
                 else:
                     dropped = salient_drop(saliency, grid, share, drop == "salient")
                 for how in FILLS:
-                    kept = subject.accuracy(fill(subject.pixels, dropped, how))
+                    right = subject.right(fill(subject.pixels, dropped, how))
                     row = {"model": subject.name, "seed": subject.seed, "grid": where, "drop": drop, "fill": how}
-                    rows.append(row | {"share": share, "accuracy": kept, "retained": subject.scaled(kept)})
+                    row |= {"share": share, "accuracy": right.mean(), "retained": subject.scaled(right.mean())}
+                    rows.append(row | _counted(right, subject.objects, dropped))
     return rows
+
+
+def _counted(right: np.ndarray, objects: np.ndarray | None, dropped: np.ndarray) -> dict:
+    """Right answers and images by how much of the object is left: under ¼, ½, ¾, and more."""
+    if objects is None:
+        return {}
+    left = visible(objects, dropped)
+    known = ~np.isnan(left)
+    quarter = np.minimum(3, (4 * left[known]).astype(int))
+    counts = np.bincount(quarter, right[known], 4), np.bincount(quarter, minlength=4)
+    return dict(zip(("right by visible", "images by visible"), counts, strict=True))
+
+
+def by_visible(rows: Sequence[dict], model: str, **where: str) -> list[float]:
+    """The accuracy with under ¼, ½, ¾ of the object left, and with more, over all shares and seeds; NaN where no image is.
+
+    A drop that hides the object says nothing of a model that then does not name it. Empty where objects are not known.
+    """
+    chosen = [row for row in rows if row["model"] == model and all(row[k] == v for k, v in where.items())]
+    counts = [(row["right by visible"], row["images by visible"]) for row in chosen if "images by visible" in row]
+    if not counts:
+        return []
+    right, images = np.sum(counts, axis=0)
+    return [r / n if n else float("nan") for r, n in zip(right, images, strict=True)]
 
 
 def areas(rows: Sequence[dict], model: str, **where: str) -> list[float]:
@@ -149,6 +174,10 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
             each = ", ".join(f"{m} {spread(values)}" for m, values in kept.items())
             numbers.append(f"{where} grid, {how}: {each}")
     said = f"Mean retained share over drops of 0 to 90 %, chance removed ({'; '.join(numbers)})."
+    left = {m: by_visible(rows, m, grid="aligned", drop="random", fill="mean") for m in models}
+    if all(left.values()):
+        each = ", ".join(f"{m} {v[1]:.2f}" for m, v in left.items())
+        said += f" Right with a quarter to half of the object left (aligned, mean): {each}."
     if all(passed.values()):
         return REPRODUCED, said
     if not any(passed.values()):

@@ -8,6 +8,7 @@ An untrained model is no control here: its head is zero, so it gives one answer 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,13 @@ class Subject:
         objects = None if self.objects is None else self.objects[:n]
         return dataclasses.replace(self, pixels=self.pixels[:n], labels=self.labels[:n], objects=objects)
 
+    def right(self, pixels: np.ndarray) -> np.ndarray:
+        """Which changed copies of the images are answered rightly, bool (n,)."""
+        return logits(self.model, pixels).argmax(axis=1) == self.labels
+
     def accuracy(self, pixels: np.ndarray) -> float:
         """The share of right answers to changed copies of the images."""
-        return float((logits(self.model, pixels).argmax(axis=1) == self.labels).mean())
+        return float(self.right(pixels).mean())
 
     def scaled(self, accuracy: float) -> float:
         """ρ for this accuracy on changed copies."""
@@ -132,7 +137,7 @@ def subjects(config: Config, kinds: Sequence[str] = ("vit", "cnn", MATCHED, "lin
     """
     most = IMAGES[config.scale]
     if config.checkpoints:
-        return [_visitor(config, i, model, most) for i, model in enumerate(opened(config))]
+        return [_visitor(config, name, model, most) for name, model in visitors(config).items()]
     config.refuse("images")
     data = loaded(config)
     found = []
@@ -143,6 +148,13 @@ def subjects(config: Config, kinds: Sequence[str] = ("vit", "cnn", MATCHED, "lin
         common["objects"] = test.extra.get("mask")
         found += [Subject(name, seed, model, **common) for name, model in models.items()]
     return found
+
+
+def visitors(config: Config) -> dict[str, Module]:
+    """The models of `config.checkpoints` by the names of their files, or by whole paths where two are called the same."""
+    names = [Path(name).name for name in config.checkpoints]
+    names = names if len(set(names)) == len(names) else list(config.checkpoints)
+    return dict(zip(names, opened(config), strict=True))
 
 
 def defaults(config: Config) -> Config:
@@ -197,10 +209,10 @@ def conclude(
     return answer(config, finding=finding, paper=paper, rows=rows, verdict=verdict, said=said)
 
 
-def _visitor(config: Config, number: int, model: Module, most: int) -> Subject:
+def _visitor(config: Config, name: str, model: Module, most: int) -> Subject:
     mean, std = statistics(model)
     pixels = (pictures(config, model, most) * std + mean).clip(0, 1)
     said = logits(model, pixels)
     if said.shape[1] < 2:
-        raise DataError(f"{config.checkpoints[number]}: {said.shape[1]} classes; these studies need answers to compare")
-    return Subject(config.checkpoints[number], 0, model, pixels, said.argmax(axis=1), 1 / said.shape[1])
+        raise DataError(f"{name}: {said.shape[1]} classes; these studies need answers to compare")
+    return Subject(name, 0, model, pixels, said.argmax(axis=1), 1 / said.shape[1])

@@ -53,3 +53,14 @@ def test_the_rule():
 def test_missing_data_are_said():
     found = rows(vit=[0.9], mixer=[0.9], fnet=[0.9], grid=[0.9], none=[0.5])
     assert "not here: mnist." in mixer_fnet.judge([*found, {"data": "mnist", "model": None, "missing": "?"}])[1]
+
+
+def test_the_times_of_mixing():
+    found = mixer_fnet.mixing_seconds(16, dim=8, heads=2, repeats=1)
+    assert set(found) == {"attention", "fourier"} and min(found.values()) > 0
+    rows_ = [
+        {"data": None, "model": None, "tokens": t, "attention": 2.0, "fourier": f} for t, f in ((64, 3.0), (256, 1.0))
+    ]
+    found = rows(vit=[0.9], mixer=[0.9], fnet=[0.9], grid=[0.9], none=[0.5])
+    assert "faster than attention from 256 tokens on" in mixer_fnet.judge([*found, *rows_])[1]
+    assert "faster than attention" not in mixer_fnet.judge([*found, *rows_[:1]])[1]

@@ -50,6 +50,7 @@ def no_training(monkeypatch):
 
     monkeypatch.setattr(robust, "contestants", contestants)
     monkeypatch.setattr(locality, "contestants", contestants)
+    monkeypatch.setattr(occlusion, "SHARES", (0.0, 0.5, 0.9))
     monkeypatch.setattr(robust, "IMAGES", {"quick": 20})
     monkeypatch.setattr(fourier, "IMAGES", {"quick": 5})
     monkeypatch.setattr(adversarial, "IMAGES", {"quick": 8})
@@ -82,7 +83,7 @@ def test_on_weights_of_ones_own(name, no_training, tmp_path):
     module = MODULES[name]
     config = Config(name, scale="quick", checkpoints=(str(tmp_path / "mine.safetensors"),), folder=str(tmp_path))
     result = module.run(config)
-    assert {row["model"] for row in result.rows if "model" in row} == {str(tmp_path / "mine.safetensors")}
+    assert {row["model"] for row in result.rows if "model" in row} == {"mine.safetensors"}
     assert result.verdict == (REPRODUCED if name == "locality" else DEPENDS + robust.ALONE)
     assert 10 <= len(module.plot(result)[1].split()) <= 60
 
@@ -145,6 +146,22 @@ def test_the_rule_of_occlusion():
     both = DEPENDS + "the grid (aligned only) and the fill (black only)"
     assert occlusion.judge(rows(won={("aligned", "black")}))[0] == both
     assert occlusion.judge(rows(won=everything - {("offset", "black")}))[0] == DEPENDS + "grid and fill together"
+
+
+def test_accuracy_by_what_is_left_of_the_object():
+    objects = np.zeros((4, 4, 4), bool)
+    objects[:, :2, :2] = True
+    dropped = np.zeros((4, 4, 4), bool)
+    dropped[1, 0, :2], dropped[2, :2, :2], dropped[3, 0, 0] = (
+        True,
+        True,
+        True,
+    )  # left: all, half, nothing, three quarters
+    counts = occlusion._counted(np.array([True, True, False, False]), objects, dropped)
+    assert counts["right by visible"].tolist() == [0, 0, 1, 1] and counts["images by visible"].tolist() == [1, 0, 1, 2]
+    rows = [{"model": "vit", "fill": "mean", **counts}, {"model": "vit", "fill": "black", **counts}]
+    np.testing.assert_array_equal(occlusion.by_visible(rows, "vit", fill="mean"), [0, np.nan, 1, 0.5])
+    assert occlusion.by_visible([{"model": "vit"}], "vit") == [] and occlusion._counted(None, None, dropped) == {}
 
 
 def test_the_rule_of_shuffle():
