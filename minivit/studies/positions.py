@@ -175,8 +175,12 @@ def plot(result: Result) -> tuple["Figure", str]:
     rows = {s: next(r for r in result.rows if r["state"] == s) for s in ("trained", "untrained")}
     grid = rows["trained"]["grid"]
     filters = "filters" in rows["trained"]
-    fig = viz.figure(9, 8.5 if filters else 5, "Which positions are alike (cosine), and what patches are looked at for")
-    axes = fig.subplots(2 if filters else 1, 2, squeeze=False)
+    sheets = {state: _sheet(np.array(row["filters"])) for state, row in rows.items()} if filters else {}
+    shape = sheets["trained"].shape if filters else (0, 1)
+    heights = (4, 4 * shape[0] / shape[1])[: 1 + filters]
+    heading = "Which positions are alike (cosine)" + (", and what patches are looked at for" if filters else "")
+    fig = viz.figure(9.5, 1.5 + sum(heights), heading)
+    axes = fig.subplots(len(heights), 2, squeeze=False, height_ratios=heights)
     for j, (state, row) in enumerate(rows.items()):
         image = axes[0, j].imshow(row["map"], cmap="cividis", vmin=-1, vmax=1)
         for k in range(1, grid[0]):
@@ -186,7 +190,7 @@ def plot(result: Result) -> tuple["Figure", str]:
         title = f"{state}: correlation with nearness {row['nearness']:.2f}"
         axes[0, j].set_title(title, fontsize=viz.NORMAL, color=viz.INK)
         if filters:
-            axes[1, j].imshow(_sheet(np.array(row["filters"])), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes[1, j].imshow(sheets[state], interpolation="nearest")
             axes[1, j].set_title(f"{state}: strongest filters", fontsize=viz.NORMAL, color=viz.INK)
     for ax in axes.ravel():
         ax.set_axis_off()
@@ -199,13 +203,13 @@ def plot(result: Result) -> tuple["Figure", str]:
 
 
 def _sheet(filters: np.ndarray) -> np.ndarray:
-    """(n, P, P, C) side by side, seven in a row, with white between: one picture, grey or RGB."""
+    """(n, P, P, C) side by side, up to seven in a row, on blue, which no filter is: one RGB picture."""
     n, p, q, c = filters.shape
     filters = filters if c in (1, 3) else filters.mean(axis=-1, keepdims=True)
-    columns, c = 7, filters.shape[-1]
-    framed = np.ones((-(-n // columns) * columns, p + 1, q + 1, c))
-    framed[:n, :p, :q] = filters
-    rows = len(framed) // columns
-    sheet = framed.reshape(rows, columns, p + 1, q + 1, c).transpose(0, 2, 1, 3, 4)
-    sheet = sheet.reshape(rows * (p + 1), columns * (q + 1), c)
-    return sheet[..., 0] if c == 1 else sheet
+    columns, side, gap = min(n, 7), -(-48 // max(p, q)), 4
+    rows, tall, wide = -(-n // columns), side * p + gap, side * q + gap
+    sheet = np.full((rows * tall, columns * wide, 3), (0.34, 0.71, 0.91))
+    for k, one in enumerate(filters):
+        y, x = (k // columns) * tall, (k % columns) * wide
+        sheet[y : y + side * p, x : x + side * q] = np.kron(one, np.ones((side, side, 1)))
+    return sheet[:-gap, :-gap]

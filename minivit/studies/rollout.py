@@ -129,8 +129,8 @@ def _row(
 ) -> dict[str, Any]:
     """One model: each map's rank correlation with each measure, the same with the untrained twin's maps, and the hits."""
     maps = class_maps(model, images) | {f"untrained {k}": m for k, m in class_maps(before, images).items()}
-    mean = 0.0  # prepared images have mean 0: the fill that says least
-    chosen, falls = by_removal(model, images, mean, seed=seed)
+    maps["average rollout"] = np.repeat(maps["rollout"].mean(axis=0)[None], len(images), axis=0)
+    chosen, falls = by_removal(model, images, 0.0, seed=seed)  # prepared images have mean 0: the fill that says least
     slopes = influence(model, images, model.patch_size).reshape(len(images), -1)
     row: dict[str, Any] = {"seed": seed, "model": type(model).__name__}
     for name, m in maps.items():
@@ -152,13 +152,16 @@ def _row(
 
 
 def judge(rows: list[dict]) -> tuple[str, str]:
-    """Reproduced where rollout is ahead of raw attention in every seed, by removal and by gradient."""
-    found = {(k, by): [r[f"{k}, {by}"] for r in rows] for k in ("rollout", "attention", "untrained rollout") for by in
-             ("removal", "gradient")}  # fmt: skip
-    ahead = all(steady(found["rollout", by], found["attention", by], EFFECT) for by in ("removal", "gradient"))
+    """Reproduced where rollout is ahead of raw attention and of both controls in every seed, by removal and by gradient.
+
+    The controls are an untrained model's rollout, and the mean of the trained one's over images: a map that is the same for
+    every image can say where answers usually lie, but nothing of this one.
+    """
+    others = ("attention", "untrained rollout", "average rollout")
+    found = {(k, by): [r[f"{k}, {by}"] for r in rows] for k in ("rollout", *others) for by in ("removal", "gradient")}
+    ahead = all(steady(found["rollout", by], found[k, by], EFFECT) for by in ("removal", "gradient") for k in others)
     words = [
-        f"with importance by {by}: rollout {spread(found['rollout', by])}, attention {spread(found['attention', by])}, an "
-        f"untrained model's rollout {spread(found['untrained rollout', by])}"
+        f"with importance by {by}: {', '.join(f'{k} {spread(found[k, by])}' for k in ('rollout', *others))}"
         for by in ("removal", "gradient")
     ]
     said = f"Rank correlation {'; '.join(words)}."

@@ -92,13 +92,17 @@ def test_rank_correlation_by_hand():
 
 
 def test_the_verdict_of_rollout_needs_both_measures():
+    others = ("attention", "untrained rollout", "average rollout")
+
     def rows(by_gradient):
-        row = {f"{k}, {by}": 0.1 for k in ("attention", "untrained rollout") for by in ("removal", "gradient")}
+        row = {f"{k}, {by}": 0.1 for k in others for by in ("removal", "gradient")}
         return [row | {"rollout, removal": 0.3, "rollout, gradient": g} for g in by_gradient]
 
     assert rollout.judge(rows([0.3, 0.4]))[0] == "reproduced"
     verdict, said = rollout.judge(rows([0.3, 0.0]))
     assert verdict == "not at this scale" and "rollout 0.15 ± 0.21, attention 0.10 ± 0.00" in said
+    same = [row | {"average rollout, removal": 0.3} for row in rows([0.3, 0.4])]
+    assert rollout.judge(same)[0] == "not at this scale"  # the same map for every image does as well
 
 
 # ---------------------------------------------------------------- faithfulness
