@@ -1,5 +1,6 @@
 """The few kinds of chart that the studies draw: lines over doses, bars by group, maps. Colour is never the only mark."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from minivit.viz import BLUE, GREEN, INK, LARGE, NORMAL, PALE, SMALL, VERMILLION
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+LEAST = 5.5  # inches: the width that a heading needs
 
 # Colour (Okabe and Ito), mark, line and hatch of the first, second, … model of a chart.
 STYLES = (
@@ -24,14 +27,15 @@ STYLES = (
 
 
 def panels(rows: int, columns: int, width: float, height: float, heading: str = "") -> tuple["Figure", np.ndarray]:
-    """A figure of rows × columns charts, each of so many inches, and their axes (rows, columns)."""
+    """A figure of rows × columns charts, each of so many inches (a lone one wider), and their axes (rows, columns)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    fig = Figure(figsize=(columns * width, rows * height + 0.4), layout="constrained", facecolor="white")
+    wide = max(columns * width, LEAST)
+    fig = Figure(figsize=(wide, rows * height + 0.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(fig)
     if heading:
-        fig.suptitle(heading, fontsize=LARGE, color=INK, parse_math=False)
+        fig.suptitle(textwrap.fill(heading, int(10 * wide)), fontsize=LARGE, color=INK, parse_math=False)
     return fig, fig.subplots(rows, columns, squeeze=False)
 
 
@@ -80,6 +84,7 @@ def name(ax: "Axes", x: str, y: str, title: str = "") -> None:
 
 
 def legend(fig: "Figure", ax: "Axes") -> None:
-    """One legend for all charts, below them."""
+    """The names of all lines or bars, below the charts, as many beside each other as there is room for."""
     handles, labels = ax.get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False, fontsize=SMALL)
+    room = max(1, int(fig.get_figwidth() / (0.6 + 0.085 * max(map(len, labels)))))
+    fig.legend(handles, labels, loc="outside lower center", ncols=room, frameon=False, fontsize=SMALL)

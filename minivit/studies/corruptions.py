@@ -298,6 +298,8 @@ def plot(result: Result) -> tuple["Figure", str]:
             curves[model] = np.array(steps, float).T
         charts.lines(ax, SEVERITIES, curves)
         charts.name(ax, "severity", "retained share", family)
+        ax.set_ylim(-0.05, 1.1)
+        ax.set_xticks(SEVERITIES)
     charts.legend(fig, axes[0, 1])
     each = "; ".join(f"{f} {', '.join(f'{m} {np.mean(kept[f][m]):.2f}' for m in models[:2])}" for f in families)
     return fig, f"Bars and five line charts: retained share of accuracy, 1 unharmed, 0 chance. Mean by family: {each}."

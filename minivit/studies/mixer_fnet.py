@@ -26,8 +26,8 @@ DATA = {
     "standard": ("digits", "fashion-mnist", "twin"),
     "full": ("digits", "fashion-mnist", "twin"),
 }
-MODELS = ("vit", *relatives.RELATIVES)
-MIXED, CONTROL = ("mixer", "fnet", "fnet, grid"), "no mixing"
+MODELS = dict.fromkeys(SEEDS, ("vit", *relatives.RELATIVES)) | {"quick": ("vit", "mixer", "fnet", "no mixing")}
+FNETS, CONTROL = ("fnet", "fnet, grid"), "no mixing"
 TOKENS = (64, 256, 1024)
 SHARE = 0.8  # of the ViT's accuracy above chance, that a relative must reach
 LEAST = 0.02  # of accuracy above chance, that mixing must be worth
@@ -47,7 +47,7 @@ def run(config: Config) -> Result:
             rows.append({"data": name, "model": None, "missing": str(error)})
             continue
         for seed in config.seeds:
-            for model, trained in contestants(config, data, seed, MODELS).items():
+            for model, trained in contestants(config, data, seed, MODELS[config.scale]).items():
                 row = {"data": name, "model": model, "seed": seed, "parameters": trained.num_parameters()}
                 accuracy, chance = evaluate(trained, data.test)[1], 1 / data.num_classes
                 few = data.test[:1000]
@@ -94,7 +94,7 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
     names = list(dict.fromkeys(row["data"] for row in rows if row["model"]))
     for data in names:
         found = shares(rows, data)
-        fnet = np.max([found["fnet"], found["fnet, grid"]], axis=0).tolist()
+        fnet = np.max([found[m] for m in FNETS if m in found], axis=0).tolist()
         near = min(*found["mixer"], *fnet) >= SHARE
         if near and steady(fnet, found[CONTROL], LEAST):
             won.append(data)
@@ -120,11 +120,11 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
 def plot(result: Result) -> tuple["Figure", str]:
     """Accuracy above chance as a share of the ViT's, and the accuracies themselves."""
     rows = [row for row in result.rows if row["model"]]
-    names = list(dict.fromkeys(row["data"] for row in rows))
+    names, models = (list(dict.fromkeys(row[key] for row in rows)) for key in ("data", "model"))
     fig, axes = charts.panels(1, len(names), 3.6, 3.4, f"Other mixings at the ViT's budget: {result.verdict}")
     parts = []
     for ax, data in zip(axes[0], names, strict=True):
-        by_model = {m: [[100 * a] for a in column(rows, "accuracy", data=data, model=m)] for m in MODELS}
+        by_model = {m: [[100 * a] for a in column(rows, "accuracy", data=data, model=m)] for m in models}
         charts.bars(ax, [data], by_model)
         chance = 100 * column(rows, "chance", data=data)[0]
         ax.axhline(chance, color=charts.INK, lw=1, ls=":")

@@ -1,11 +1,13 @@
 """The relatives have the ViT's budget, and the verdict on them follows its rule."""
 
+import dataclasses
+
 import pytest
 
 import minivit as mv
-from minivit.engine.errors import ConfigError
-from minivit.studies import mixer_fnet, relatives
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED
+from minivit.engine.errors import ConfigError, DataError
+from minivit.studies import mixer_fnet, relatives, report
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config
 
 
 @pytest.mark.parametrize("name", ["digits", "twin", "shapes"])
@@ -64,3 +66,31 @@ def test_the_times_of_mixing():
     found = rows(vit=[0.9], mixer=[0.9], fnet=[0.9], grid=[0.9], none=[0.5])
     assert "faster than attention from 256 tokens on" in mixer_fnet.judge([*found, *rows_])[1]
     assert "faster than attention" not in mixer_fnet.judge([*found, *rows_[:1]])[1]
+
+
+def test_from_run_to_figure(monkeypatch, tmp_path):
+    data = mv.data.load("digits")
+    model = mv.create("linear", image_size=8, in_channels=1, num_classes=10)
+    mv.fit(model, data, progress=False, epochs=2, lr=1e-2)
+    monkeypatch.setattr(mixer_fnet, "contestants", lambda config, data, seed, kinds: dict.fromkeys(kinds, model))
+    monkeypatch.setattr(mixer_fnet, "DATA", {"standard": ("digits", "mnist")})
+    monkeypatch.setattr(mixer_fnet, "TOKENS", (16, 32))
+    config = Config("mixer-fnet", seeds=(0, 1), folder=str(tmp_path))
+    real = mixer_fnet.loaded
+
+    def loaded(config):
+        if config.data == "mnist":
+            raise DataError("mnist: no files")
+        return real(config)
+
+    monkeypatch.setattr(mixer_fnet, "loaded", loaded)
+    result = mixer_fnet.run(config)
+    assert [r["model"] for r in result.rows if r["model"]] == [*mixer_fnet.MODELS["standard"]] * 2
+    assert result.verdict == NOT_HERE and "not here: mnist." in result.said and "From 2 seeds" in result.said
+    report.save(result, tmp_path / "result.json")
+    alt = report.draw(mixer_fnet, report.load(tmp_path / "result.json"), tmp_path / "figure.png")
+    assert 10 <= len(alt.split()) <= 60 and "chance 10" in alt
+    with pytest.raises(DataError, match="no files"):  # asked for, it is not left out
+        mixer_fnet.run(dataclasses.replace(config, data="mnist"))
+    with pytest.raises(ConfigError, match="no use for --checkpoint"):
+        mixer_fnet.run(dataclasses.replace(config, checkpoints=("x",)))
