@@ -70,6 +70,9 @@ def kept_answers(
     (p, q), (h, w) = model.patch_size, images.shape[1:3]
     kept = []
     for k in amounts:
+        if not k:
+            kept.append(1.0)
+            continue
         removed = np.zeros((len(images), (h // p) * (w // q)), bool)
         np.put_along_axis(removed, removal[:, :k], True, axis=1)
         if fill == "gone":
@@ -201,7 +204,8 @@ def _rows(
         orders["truth"] = order(truth)
         top = maps["attention"].argmax(axis=1)
         row |= {"peak on twin": (top == twin).mean(), "peak on patch 0": (top == 0).mean()}
-    amounts = sorted({round(n * i / min(n, STEPS)) for i in range(min(n, STEPS) + 1)} - {n})
+    steps = min(n, STEPS)
+    amounts = sorted({round(n * i / steps) for i in range(steps)})
     fills = FILLS if model.pool == "cls" and type(model).__name__ in ("ViT", "Hybrid") and not model.rope else FILLS[:2]
     mean, std = subjects.preparation(model)
     black = -mean / std

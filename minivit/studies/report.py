@@ -94,7 +94,9 @@ class Result:
 
 
 def answer(config: Config, **parts: Any) -> Result:
-    """A Result that remembers what it was asked, in plain data."""
+    """A Result that remembers what it was asked, in plain data; with fewer than three seeds it says that it is no finding."""
+    if config.seeds and not config.checkpoints and (n := len(config.seeds)) < 3:
+        parts["said"] += f" From {n} seed{'s' * (n > 1)}: an illustration; a finding takes three."
     asked = {
         k: v for k, v in dataclasses.asdict(config).items() if k not in ("progress", "command", "folder", "data_dir")
     }

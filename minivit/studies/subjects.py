@@ -5,6 +5,7 @@ import contextvars
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ _earlier: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("e
 def untrained(kind: str, data: Dataset, seed: int, **sizes: Any) -> Module:
     """A model of this preset (`vit`: the one that fits the data) for these images, as it is before training; with `meta`."""
     if kind == "vit":
-        kind = recipe(data.name)[0]
+        kind = recipe(_family(data))[0]
     h, w = data.image_size
     fitted = {"image_size": h if h == w else (h, w), "in_channels": data.in_channels, "num_classes": data.num_classes}
     model = mv.create(kind, **{**fitted, "seed": seed, **sizes})
@@ -50,10 +51,11 @@ def trained(
     another, finds it there, and an interrupted one goes on. Raises `KeyboardInterrupt` where Ctrl-C ended the training.
     """
     model = untrained(kind, data, seed, **(sizes or {}))
-    options = {**recipe(data.name, None if kind == "vit" else kind)[1], **options, "seed": seed}
+    options = {**recipe(_family(data), None if kind == "vit" else kind)[1], **options, "seed": seed}
     deciding = [type(model).__name__, model.config, dataclasses.asdict(TrainConfig.of(options))]
     digest = hashlib.sha256(json.dumps([deciding, _contents(data)], sort_keys=True).encode()).hexdigest()[:12]
-    folder = Path(config.folder) / "study-models" / f"{kind}-{data.name}-s{seed}-{digest}"
+    name = re.sub(r"[^\w.-]+", "-", data.name)[-40:]  # folder:my/pictures
+    folder = Path(config.folder) / "study-models" / f"{kind}-{name}-s{seed}-{digest}"
     before = _seconds(folder)
     if config.progress and before is None:
         print(f"minivit: training {kind} on {data.name}, seed {seed}", file=sys.stderr)
@@ -113,6 +115,10 @@ def earlier_training() -> Iterator[list[float]]:
         yield _earlier.get()
     finally:
         _earlier.reset(token)
+
+
+def _family(data: Dataset) -> str:
+    return data.name.partition(":")[0]
 
 
 def _contents(data: Dataset) -> list[Any]:

@@ -64,6 +64,11 @@ def test_a_result_survives_its_file_with_numpy_inside(tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["result.json"]
 
 
+def test_fewer_than_three_seeds_are_no_finding():
+    assert found(Config("a", seeds=(0, 1, 2))).said == found(Config("a", checkpoints=("x",))).said == "0.5 here."
+    assert found(Config("a", seeds=(4,))).said.endswith("From 1 seed: an illustration; a finding takes three.")
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"study": "x"}', "\x00"])
 def test_a_damaged_result_is_named(tmp_path, text):
     path = tmp_path / "result.json"
@@ -213,7 +218,11 @@ def test_the_command_prints_the_verdict_and_writes_both_files(capsys, fake, tmp_
 
     code, out, err = call(capsys, "fake-one", "--quick", "--seeds", 3, 4, "--out", tmp_path / "r")
     assert code == 0 and err == ""
-    assert "verdict  reproduced\n" in out and "here     0.5 here.\n" in out and "paper    as reported: 1" in out
+    assert (
+        "verdict  reproduced\n" in out
+        and "here     0.5 here. From 2 seeds: an illustration; a finding takes three.\n" in out
+        and "paper    as reported: 1" in out
+    )
     assert fake.asked[0].scale == "quick" and fake.asked[0].seeds == (3, 4)
     result = report.load(tmp_path / "r" / "study-fake-one" / "result.json")
     assert isinstance(result, Result) and result.machine["cores"] >= 1 and result.seconds >= 0
