@@ -26,7 +26,7 @@ PAPER = (
 SCALES: dict[str, dict[str, Any]] = {
     "quick": {"data": "digits", "seeds": (0, 1, 2), "images": 256, "resnet": "resnet_digits",
               "vit_options": {"epochs": 20}, "resnet_options": {"epochs": 8}},
-    "standard": {"data": "shapes", "seeds": (0, 1, 2), "images": 512, "resnet": "resnet_32",
+    "standard": {"data": "shapes", "seeds": (0, 1, 2), "images": 512, "resnet": "resnet_digits",
                  "vit_options": {}, "resnet_options": {"epochs": 5}},
     "full": {"data": "shapes", "seeds": (0, 1, 2), "images": 1024, "resnet": "resnet_32",
              "vit_options": {"epochs": 60}, "resnet_options": {"epochs": 20}},
