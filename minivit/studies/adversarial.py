@@ -24,6 +24,7 @@ from minivit.studies.robust import (
     conclude,
     defaults,
     logits,
+    shown,
     statistics,
     subjects,
     table,
@@ -162,7 +163,7 @@ def run(config: Config) -> Result:
     rows = [row for subject in found for row in _by_radius(subject.first(images), steps)]
     rows += [row for subject in found for row in _checked(subject.first(images), found, steps)]
     rows += _hard(found)
-    return conclude(config, rows, judge, FINDING, PAPER)
+    return conclude(config, rows, judge, FINDING, PAPER, found)
 
 
 def _by_radius(subject: Subject, steps: int) -> list[dict]:
@@ -223,7 +224,7 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
     attacked = [row for row in rows if row["part"] == "pgd"]
     kept = {m: [area(RADII, v) for v in values] for m, values in table(attacked, "retained", "radius").items()}
     told = {row["model"]: row["suspicions"] for row in rows if row["part"] == "masking" and row["suspicions"]}
-    each = ", ".join(f"{m} {spread(v)}" for m, v in kept.items())
+    each = ", ".join(f"{m} {shown(v)}" for m, v in kept.items())
     said = f"Mean retained share over radii to {RADII[-1] * 255:.0f}/255: {each}"
     said += f"; signs of a hidden gradient in {', '.join(told)}" if told else "; no sign of a hidden gradient"
     hard = [
@@ -261,7 +262,7 @@ def plot(result: Result) -> tuple["Figure", str]:
     charts.name(axes[0, 1], f"attack, radius {RADII[3] * 255:.0f}/255 (wide: ½)", "accuracy", "is a gradient hidden?")
     charts.legend(fig, axes[0, 0])
     at = {m: np.mean([v[3] for v in by]) for m, by in curves.items()}
-    each = ", ".join(f"{m} {v:.2f}" for m, v in at.items())
+    each = ", ".join(f"{m} {shown([v])}" for m, v in at.items())
     alt = f"Left, retained share of accuracy under PGD against radius; at {RADII[3] * 255:.0f}/255: {each}. "
     pgds = ", ".join(
         f"{m} {np.mean([x[1] for x in v]):.2f} and {np.mean([x[4] for x in v]):.2f}" for m, v in values.items()

@@ -15,8 +15,8 @@ import numpy as np
 from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.studies import charts
 from minivit.studies.dct import dct_matrix
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, spread, steady
-from minivit.studies.robust import ALONE, MATCHED, column, conclude, defaults, subjects
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, steady
+from minivit.studies.robust import ALONE, MATCHED, column, conclude, defaults, shown, subjects
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -238,7 +238,7 @@ def run(config: Config) -> Result:
                     "retained": subject.scaled(kept),
                 }
                 rows.append(row | {"change": change(subject.pixels, images)})
-    return conclude(config, rows, judge, FINDING, PAPER)
+    return conclude(config, rows, judge, FINDING, PAPER, found)
 
 
 def corruption_error(errors: Sequence[float], reference: Sequence[float]) -> float:
@@ -262,7 +262,7 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
     would decide the answer.
     """
     kept = by_family(rows)
-    said = "; ".join(f"{family}: {', '.join(f'{m} {spread(v)}' for m, v in by.items())}" for family, by in kept.items())
+    said = "; ".join(f"{family}: {', '.join(f'{m} {shown(v)}' for m, v in by.items())}" for family, by in kept.items())
     said = f"Mean retained share by family ({said})."
     if "cnn" not in column(rows, "model"):
         return DEPENDS + ALONE, said
@@ -301,7 +301,7 @@ def plot(result: Result) -> tuple["Figure", str]:
         ax.set_ylim(-0.05, 1.1)
         ax.set_xticks(SEVERITIES)
     charts.legend(fig, axes[0, 1])
-    each = "; ".join(f"{f} {', '.join(f'{m} {np.mean(kept[f][m]):.2f}' for m in models[:2])}" for f in families)
+    each = "; ".join(f"{f} {', '.join(f'{m} {shown([np.mean(kept[f][m])])}' for m in models[:2])}" for f in families)
     return fig, f"Bars and five line charts: retained share of accuracy, 1 unharmed, 0 chance. Mean by family: {each}."
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from minivit.engine.errors import ConfigError, ShapeError, did_you_mean
 from minivit.nn.patches import Size, pair
 from minivit.studies import charts
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, spread, steady
-from minivit.studies.robust import ALONE, MATCHED, Subject, area, column, conclude, defaults, subjects, table
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, steady
+from minivit.studies.robust import ALONE, MATCHED, Subject, area, column, conclude, defaults, shown, subjects, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,8 +99,9 @@ def run(config: Config) -> Result:
     """Retained accuracy against the share of cells dropped: three orders, two fills, the model's own grid and one half a
     patch beside it."""
     config = defaults(config)
-    rows = [row for subject in subjects(config, ("vit", "cnn", MATCHED, "mixer", "linear")) for row in _rows(subject)]
-    return conclude(config, rows, judge, FINDING, PAPER)
+    found = subjects(config, ("vit", "cnn", MATCHED, "mixer", "linear"))
+    rows = [row for subject in found for row in _rows(subject)]
+    return conclude(config, rows, judge, FINDING, PAPER, found)
 
 
 def _rows(subject: Subject) -> list[dict]:
@@ -163,7 +164,7 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
     models = list(dict.fromkeys(column(rows, "model")))
     if "cnn" not in models:
         said = "; ".join(
-            f"{m} keeps {spread(areas(rows, m, grid='aligned', drop='random', fill='black'))}" for m in models
+            f"{m} keeps {shown(areas(rows, m, grid='aligned', drop='random', fill='black'))}" for m in models
         )
         return DEPENDS + ALONE, f"Mean retained share, random drops in black: {said}."
     passed, numbers = {}, []
@@ -171,7 +172,7 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
         for how in FILLS:
             kept = {m: areas(rows, m, grid=where, drop="random", fill=how) for m in models}
             passed[where, how] = all(steady(kept["vit"], kept[other], LEAST) for other in ("cnn", MATCHED))
-            each = ", ".join(f"{m} {spread(values)}" for m, values in kept.items())
+            each = ", ".join(f"{m} {shown(values)}" for m, values in kept.items())
             numbers.append(f"{where} grid, {how}: {each}")
     said = f"Mean retained share over drops of 0 to 90 %, chance removed ({'; '.join(numbers)})."
     left = {m: by_visible(rows, m, grid="aligned", drop="random", fill="mean") for m in models}
@@ -205,6 +206,6 @@ def plot(result: Result) -> tuple["Figure", str]:
     half = table(
         [r for r in result.rows if r["share"] == 0.5], "retained", "share", grid="aligned", drop="random", fill="mean"
     )
-    each = ", ".join(f"{m} {np.mean(v):.2f}" for m, v in half.items())
+    each = ", ".join(f"{m} {shown([np.mean(v)])}" for m, v in half.items())
     alt = "Six line charts: retained share of accuracy, 1 unharmed, 0 chance, against cells dropped, 0 to 90 %. "
     return fig, alt + f"With half dropped at random, filled with the mean, aligned grid: {each}."

@@ -18,7 +18,7 @@ from minivit.data.dataset import Dataset, to_float
 from minivit.engine.errors import ConfigError, DataError
 from minivit.nn.module import Module
 from minivit.studies import relatives
-from minivit.studies.report import Config, Result, answer
+from minivit.studies.report import NOT_HERE, Config, Result, answer, spread
 from minivit.studies.subjects import opened, pictures, trained
 from minivit.training.infer import evaluate
 from minivit.training.recipes import recipe
@@ -28,6 +28,7 @@ SEEDS = {"quick": (0,), "standard": (0, 1, 2), "full": (0, 1, 2, 3, 4)}
 QUICK_TRAIN, QUICK_SEEN = 4000, 36_000  # training images in a quick run, and how many it sees in all
 SHORTER = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the CNN's training: the runs among which the matched one is chosen
 MATCHED = "cnn, stopped early"
+KNOWS = 0.1  # accuracy above chance below which a share of it is mostly noise
 
 
 ALONE = "what it is compared with: no CNN stands beside these weights"  # verdict where only given weights were measured
@@ -193,15 +194,36 @@ def contestants(config: Config, data: Dataset, seed: int, kinds: Sequence[str]) 
     return found
 
 
+def shown(kept: Iterable[float]) -> str:
+    """Retained shares over seeds, to print: their mean and spread, or that there was nothing to retain."""
+    values = np.array([float("nan") if value is None else value for value in kept], float)
+    return "at chance" if np.isnan(values).any() else spread(values)
+
+
 def conclude(
     config: Config,
     rows: list[dict[str, Any]],
     judge: Callable[[list[dict[str, Any]]], tuple[str, str]],
     finding: str,
     paper: str,
+    found: Sequence[Subject] = (),
 ) -> Result:
-    """The Result of a study by its rule."""
+    """The Result of a study by its rule, with the accuracy on untouched images, by which it can be seen how well matched
+    the models are; with fewer than three seeds it says that it is no finding yet.
+
+    Where one of those compared knows next to nothing, there is nothing to lose and nothing to compare.
+    """
     verdict, said = judge(rows)
+    if found and not config.checkpoints:
+        by_name = {name: [s.clean for s in found if s.name == name] for name in dict.fromkeys(s.name for s in found)}
+        said += f" Untouched: {', '.join(f'{name} {spread(values)} right' for name, values in by_name.items())}."
+        weak = [name for name in ("vit", "cnn", MATCHED) if min(by_name.get(name, [1])) < found[0].chance + KNOWS]
+        if weak:
+            verdict, said = NOT_HERE, f"{said} Not ten points above chance, so nothing is compared: {', '.join(weak)}."
+    if not config.checkpoints and len(config.seeds) < 3:
+        said += (
+            f" From {len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}: an illustration; a finding takes three."
+        )
     return answer(config, finding=finding, paper=paper, rows=rows, verdict=verdict, said=said)
 
 

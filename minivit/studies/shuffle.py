@@ -11,8 +11,8 @@ import numpy as np
 from minivit.engine.errors import ShapeError
 from minivit.nn.patches import Size, pair, patchify, unpatchify
 from minivit.studies import charts
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, spread, steady
-from minivit.studies.robust import ALONE, MATCHED, Subject, column, conclude, defaults, subjects, table
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, steady
+from minivit.studies.robust import ALONE, MATCHED, Subject, column, conclude, defaults, shown, subjects, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,8 +56,9 @@ def grids(image_size: Size, patch_size: Size) -> list[tuple[int, int, bool]]:
 def run(config: Config) -> Result:
     """Retained accuracy by grid, as the patches lie and half a patch beside; a ViT without positions is the control."""
     config = defaults(config)
-    rows = [row for subject in subjects(config, ("vit", "cnn", MATCHED, NO_POSITIONS)) for row in _rows(subject)]
-    return conclude(config, rows, judge, FINDING, PAPER)
+    found = subjects(config, ("vit", "cnn", MATCHED, NO_POSITIONS))
+    rows = [row for subject in found for row in _rows(subject)]
+    return conclude(config, rows, judge, FINDING, PAPER, found)
 
 
 def _rows(subject: Subject) -> list[dict]:
@@ -67,7 +68,7 @@ def _rows(subject: Subject) -> list[dict]:
             shuffled = shuffle(subject.pixels, side, np.random.default_rng(0), offset)
             kept = subject.accuracy(shuffled)
             row = {"model": subject.name, "seed": subject.seed, "grid": where, "side": side, "whole patches": aligned}
-            rows.append(row | {"accuracy": kept, "retained": subject.scaled(kept)})
+            rows.append(row | {"clean": subject.clean, "accuracy": kept, "retained": subject.scaled(kept)})
     return rows
 
 
@@ -88,7 +89,7 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
         for kind, where in kinds.items()
         if column(rows, "side", **where)
     }
-    said = "; ".join(f"{kind}: {', '.join(f'{m} {spread(v)}' for m, v in by.items())}" for kind, by in kept.items())
+    said = "; ".join(f"{kind}: {', '.join(f'{m} {shown(v)}' for m, v in by.items())}" for kind, by in kept.items())
     said = f"Mean retained share over grids ({said})."
     if "cnn" not in column(rows, "model"):
         return DEPENDS + ALONE, said
@@ -113,7 +114,7 @@ def plot(result: Result) -> tuple["Figure", str]:
         charts.name(ax, "grid (* cells of whole patches)", "retained share", words)
         ax.axhline(0, color=charts.INK, lw=0.8)
         ax.set_ylim(-0.25, 1.1)
-        ends[where] = ", ".join(f"{m} {np.mean([v[0] for v in by]):.2f}" for m, by in curves.items())
+        ends[where] = ", ".join(f"{m} {shown([np.mean([v[0] for v in by])])}" for m, by in curves.items())
     charts.legend(fig, axes[0, 0])
     alt = f"Two line charts: retained share of accuracy, 1 unharmed, 0 chance, by grid from {sides[0]} to {sides[-1]} a side. "
     return (

@@ -168,3 +168,8 @@ def test_pixels_are_standardised_as_in_training(pixels):
         and subject.scaled(0.25) == 0
         and subject.accuracy(1 - pixels) < 1
     )
+
+
+def test_what_was_kept_is_told_only_where_there_was_something():
+    assert robust.shown([0.5, 0.7]) == "0.60 ± 0.14" and robust.shown([0.5]) == "0.50"
+    assert robust.shown([0.5, math.nan]) == robust.shown([None]) == "at chance"

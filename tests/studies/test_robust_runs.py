@@ -112,10 +112,24 @@ def test_who_takes_part(tmp_path):
     assert kept.count("cnn-digits-s0") == 3 and len(kept) == 7  # 4, 2 and 1 epochs
 
 
+def test_who_knows_nothing_is_not_compared():
+    pixels, labels = np.zeros((20, 8, 8, 1), np.float32), np.arange(20) % 10
+    model = drawn("linear", 0)
+
+    def told(accuracy):
+        subject = robust.Subject("vit", 0, model, pixels, labels, 0.1)
+        subject.clean = accuracy
+        config = Config("occlusion", seeds=(0, 1, 2))
+        return robust.conclude(config, [], lambda rows: (REPRODUCED, "Said."), "A.", "as reported: b", [subject])
+
+    assert told(0.25).verdict == REPRODUCED and told(0.25).said == "Said. Untouched: vit 0.25 right."
+    assert told(0.15).verdict == NOT_HERE and told(0.15).said.endswith("nothing is compared: vit.")
+
+
 def test_quick_runs_see_few_images():
     config = Config("occlusion", data="twin", seeds=(0,), scale="quick")
     data = robust.loaded(config)
-    assert len(data.train) == robust.QUICK_TRAIN and robust.epochs(config, data) == {"epochs": 6}
+    assert len(data.train) == robust.QUICK_TRAIN and robust.epochs(config, data) == {"epochs": 9}
     assert robust.epochs(dataclasses.replace(config, scale="standard"), data) == {}
 
 
