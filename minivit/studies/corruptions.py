@@ -142,7 +142,7 @@ def pixelate(x: np.ndarray, s: int, rng: np.random.Generator) -> np.ndarray:
 def jpeg(x: np.ndarray, s: int, rng: np.random.Generator) -> np.ndarray:
     """Coefficients of 8×8 blocks rounded as JPEG does at quality 80 to 25, each channel alone and at full resolution."""
     quality = (80, 65, 50, 35, 25)[s]
-    scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = np.clip((JPEG_STEPS * scale + 50) // 100, 1, 255)[None, None, :, None, :, None]
     n, h, w, channels = x.shape
     padded = np.pad(255 * x - 128, ((0, 0), (0, -h % 8), (0, -w % 8), (0, 0)), mode="edge")

@@ -160,7 +160,7 @@ def test_a_hidden_gradient_is_suspected_and_an_honest_one_is_not(linear, rng):
 
 
 def test_a_hard_set_is_what_every_judge_gets_wrong():
-    said = [np.eye(3)[[0, 1, 2, 0]], np.eye(3)[[1, 1, 0, 0]]]
+    said = [np.eye(3)[[0, 1, 2, 0]], np.eye(3)[[1, 1, 1, 0]]]
     labels = np.array([2, 1, 1, 1])
-    np.testing.assert_array_equal(adversarial.hard_set(said, labels), [0, 2, 3])
+    np.testing.assert_array_equal(adversarial.hard_set(said, labels), [0, 3])  # the second one knows image 2
     np.testing.assert_array_equal(adversarial.hard_set(said[:1], np.array([0, 1, 2, 1])), [3])

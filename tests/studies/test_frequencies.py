@@ -197,6 +197,16 @@ def test_jpeg_keeps_what_its_steps_hold():
     np.testing.assert_allclose(corruptions.corrupt(other, "jpeg", 3), block, atol=1e-5)  # rounded away
 
 
+@pytest.mark.parametrize(("severity", "step"), [(1, 6), (2, 11), (3, 16), (4, 23), (5, 32)])
+def test_jpeg_rounds_the_mean_as_its_quality_says(severity, step):
+    """The first step of the table, 16, times 40, 70, 100, 142 and 200 %, as libjpeg scales and rounds it."""
+    for whole in (-4, 0, 3):
+        for off in (0.0, 0.45, -0.45):
+            block = np.full((1, 8, 8, 1), ((whole + off) * step / 8 + 128) / 255, np.float32)
+            expected = (whole * step / 8 + 128) / 255
+            np.testing.assert_allclose(corruptions.corrupt(block, "jpeg", severity), expected, atol=1e-5)
+
+
 def test_a_shift_moves_by_that_much_and_a_rotation_keeps_the_middle():
     x = np.zeros((40, 65, 65, 1), np.float32)
     x[:, 30:35, 30:35] = 1
