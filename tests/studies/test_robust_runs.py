@@ -129,7 +129,7 @@ def test_who_knows_nothing_is_not_compared():
 def test_quick_runs_see_few_images():
     config = Config("occlusion", data="twin", seeds=(0,), scale="quick")
     data = robust.loaded(config)
-    assert len(data.train) == robust.QUICK_TRAIN and robust.epochs(config, data) == {"epochs": 9}
+    assert len(data.train) == robust.QUICK_TRAIN and robust.epochs(config, data) == {"epochs": 8}
     assert robust.epochs(dataclasses.replace(config, scale="standard"), data) == {}
 
 
