@@ -305,8 +305,9 @@ def judge(rows: Sequence[dict]) -> tuple[str, str]:
     matrix = rows[0]
     said = (
         f"A 3×3 convolution of 8×8 pixels is a matrix of {matrix['entries']:,} entries, {matrix['nonzero']} of them used and "
-        f"{matrix['different']} different; the first layers move with whole strides to {max(exact, default=0):.0e}"
+        f"{matrix['different']} different"
     )
+    said += f"; the first layers move with whole strides to {max(exact):.0e}" if exact else ""
     said += f", with one pixel patches are off by {min(part):.2f} or more of their largest response" if part else ""
     for was_trained in (True, False):
         chosen = [row for row in fields if row["trained"] is was_trained]
