@@ -29,17 +29,17 @@ PAPER = (
     "need not explain, as other weights give the same answer, by Jain and Wallace 2019 and Brunner et al. 2020, on language"
 )
 SCALES: dict[str, dict[str, Any]] = {
-    "quick": {"data": "twin", "seeds": (0, 1, 2), "images": 64, "pictures": 4, "options": TWIN},
-    "standard": {"data": "twin", "seeds": (0, 1, 2), "images": 1000, "pictures": 16, "options": {}},
-    "full": {"data": "shapes", "seeds": (0, 1, 2), "images": 1000, "pictures": 64, "options": {}},
+    "quick": {"data": "twin", "seeds": (0, 1, 2), "images": 64, "pictures": 4, "steps": 8, "options": TWIN},
+    "standard": {"data": "twin", "seeds": (0, 1, 2), "images": 1000, "pictures": 16, "steps": 16, "options": {}},
+    "full": {"data": "shapes", "seeds": (0, 1, 2), "images": 1000, "pictures": 64, "steps": 16, "options": {}},
 }
 MAPS = ("attention", "rollout")
 # The last is the map's own mean over all images: what is the same in each image says nothing about this one.
 CONTROLS = ("random", "centre", "untrained", "average {}")
 FILLS = ("black", "mean", "gone")  # pixels 0; the mean colour of the data; the token itself is left out
 WAYS = ("most first", "least first")  # what the map names is removed first (is it needed?), or last (is it enough?)
+LARGEST = 2**27  # bytes of changed images that are made at once
 TITLES = {"black": "black patches", "mean": "patches of the mean colour", "gone": "tokens left out"}
-STEPS = 16  # at most so many amounts of patches are removed
 EFFECT = 0.05  # of the answers kept, averaged over all amounts: what a map must gain over every control
 
 
@@ -66,24 +66,25 @@ def kept_answers(
     `images` are ready for the model, in which `black` (C,) stands for pixels of 0. With `fill="gone"` the tokens are left
     out, so that there is no filling at all (needs a ViT with a class token).
     """
-    said = infer(model, images).argmax(axis=1)
-    (p, q), (h, w) = model.patch_size, images.shape[1:3]
-    kept = []
-    for k in amounts:
-        if not k:
-            kept.append(1.0)
-            continue
-        removed = np.zeros((len(images), (h // p) * (w // q)), bool)
-        np.put_along_axis(removed, removal[:, :k], True, axis=1)
-        if fill == "gone":
-            scores = without_tokens(model, images, removed)
-        else:
-            scores = infer(model, cut(images, removed, model.patch_size, black if fill == "black" else 0.0))
-        kept.append((scores.argmax(axis=1) == said).mean())
-    return np.array(kept)
+    (p, q), (h, w), b = model.patch_size, images.shape[1:3], len(images)
+    removed = np.zeros((len(amounts), b, (h // p) * (w // q)), bool)
+    for mask, k in zip(removed, amounts, strict=True):
+        np.put_along_axis(mask, removal[:, :k], True, axis=1)
+    if fill == "gone":
+        scores = [infer(model, images), *(without_tokens(model, images, mask) for mask in removed)]
+    else:
+        paint = black if fill == "black" else 0.0
+        scores = np.empty((1 + len(amounts), b, infer(model, images[:1]).shape[1]))
+        piece = max(1, LARGEST // (images[0].nbytes * len(scores)))
+        for a in range(0, b, piece):  # every amount of some images in one call
+            part = images[a : a + piece]
+            cuts = [part, *(cut(part, mask[a : a + piece], (p, q), paint) for mask in removed)]
+            scores[:, a : a + piece] = infer(model, np.concatenate(cuts)).reshape(len(scores), len(part), -1)
+    said, *answers = (s.argmax(axis=1) for s in scores)
+    return np.array([(a == said).mean() for a in answers])
 
 
-def without_tokens(model: Module, images: np.ndarray, removed: np.ndarray, batch: int = 64) -> np.ndarray:
+def without_tokens(model: Module, images: np.ndarray, removed: np.ndarray, batch: int = 256) -> np.ndarray:
     """Logits of a ViT that never sees the removed patches, the same number in each image: `removed` (B, N) of booleans."""
     b, (n, prefix) = len(images), (removed.shape[1], model.num_prefix)
     kept = np.argsort(removed, axis=1, kind="stable")[:, : n - removed[0].sum()]
@@ -167,7 +168,7 @@ def run(config: Config) -> Result:
     if config.checkpoints:
         for i, model in enumerate(subjects.opened(config)):
             images = subjects.pictures(config, model, scale["pictures"])
-            rows += _rows(i, model, subjects.fresh(model), images)
+            rows += _rows(i, model, subjects.fresh(model), images, scale["steps"])
     else:
         config.refuse("images")
         config = config.with_defaults(data=scale["data"], seeds=scale["seeds"])
@@ -177,14 +178,14 @@ def run(config: Config) -> Result:
             model = subjects.trained(config, "vit", data, seed, **scale["options"])
             images = subjects.prepare(test.images, model.meta)
             twin = test.extra.get("twin")
-            rows += _rows(seed, model, subjects.untrained("vit", data, seed), images, twin)
+            rows += _rows(seed, model, subjects.untrained("vit", data, seed), images, scale["steps"], twin)
             rows[-1]["accuracy"] = mv.evaluate(model, data.test)[1]
     verdict, said = judge(rows)
     return answer(config, finding=FINDING, paper=PAPER, rows=rows, verdict=verdict, said=said)
 
 
 def _rows(
-    seed: int, model: Module, before: Module, images: np.ndarray, twin: np.ndarray | None = None
+    seed: int, model: Module, before: Module, images: np.ndarray, steps: int, twin: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
     """A row for each order, fill and way, then one of the model itself."""
     (p, q), b = model.patch_size, len(images)
@@ -204,7 +205,7 @@ def _rows(
         orders["truth"] = order(truth)
         top = maps["attention"].argmax(axis=1)
         row |= {"peak on twin": (top == twin).mean(), "peak on patch 0": (top == 0).mean()}
-    steps = min(n, STEPS)
+    steps = min(n, steps)
     amounts = sorted({round(n * i / steps) for i in range(steps)})
     fills = FILLS if model.pool == "cls" and type(model).__name__ in ("ViT", "Hybrid") and not model.rope else FILLS[:2]
     mean, std = subjects.preparation(model)

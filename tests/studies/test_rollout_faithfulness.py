@@ -193,9 +193,15 @@ def test_the_verdict_of_faithfulness():
 @pytest.mark.parametrize("module", [rollout, faithfulness])
 def test_the_studies_after_a_moment_of_training(tmp_path, monkeypatch, module):
     name = module.__name__.rpartition(".")[2]
-    small = {"data": "twin", "seeds": (0,), "images": 12, "pictures": 3, "options": {"epochs": 1, "batch_size": 500}}
+    small = {
+        "data": "twin",
+        "seeds": (0,),
+        "images": 12,
+        "pictures": 3,
+        "steps": 4,
+        "options": {"epochs": 1, "batch_size": 500},
+    }
     monkeypatch.setitem(module.SCALES, "quick", small)
-    monkeypatch.setattr(faithfulness, "STEPS", 4)
     result = studies.perform(Config(name, scale="quick", folder=str(tmp_path)))
     report.save(result, tmp_path / "result.json")
     _, alt = module.plot(report.load(tmp_path / "result.json"))
