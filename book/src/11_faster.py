@@ -345,7 +345,7 @@ for found in times["techniques"].values():
 # (`python -m benchmarks.scaling`), forward and backward, two heads of width 64:
 
 # %%
-core = stored("../benchmarks/results/scaling-2026-11-22.json")["attention_core"]
+core = stored("../benchmarks/results/scaling-2026-11-23.json")["attention_core"]
 keys = ("tokens", "seconds", "score_bytes_allocated")
 tokens, seconds, table = np.array([[row[key] for key in keys] for row in core]).T
 fig, axes = plt.subplots(1, 2, figsize=(8.6, 3), layout="constrained")
