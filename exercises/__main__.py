@@ -180,14 +180,16 @@ def graded(options: argparse.Namespace) -> int:
     found = [submissions.one(options.submissions)] if options.one else submissions.read(options.submissions)
     limits = {"workers": options.workers, "seconds": options.seconds, "megabytes": options.megabytes}
     grading.preflight(tasks, options.seed)
-    made = grading.grade_all(found, tasks, seed=options.seed, folder=options.to, **limits)
+    kept = None if options.one else options.to
+    made = grading.grade_all(found, tasks, seed=options.seed, folder=kept, **limits)
     reports = sorted(tqdm(made, total=len(found), unit="student"), key=lambda report: report.student)
     for form in options.out:
         print(f"{form}: {FORMS[form](reports, options.to)}")
     unread = [report.student for report in reports if report.problems]
     if unread:
         print(f"look at these: {', '.join(unread)}")
-    print(f"{len(reports)} submissions; `--seed {options.seed}` gives every mark again")
+    count = f"{len(reports)} submission{'s' if len(reports) > 1 else ''}"
+    print(f"{count}; `--seed {options.seed}` gives every mark again")
     return 0
 
 

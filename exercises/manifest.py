@@ -128,6 +128,6 @@ def exercise(name: str) -> Exercise:
     found = exercises().get(name)
     if found is None:
         raise ConfigError(
-            f"there is no exercise {name!r}{did_you_mean(name, exercises())}; `python -m exercises list` shows all"
+            f"there is no exercise {name!r}{did_you_mean(name, exercises()) or ';'} `python -m exercises list` shows all"
         )
     return found
