@@ -527,7 +527,7 @@ def make():
 guess = ...  # per cent, and an order
 places = ("start", "attention", "MLP", "attention", "MLP")
 for name in ("untrained", "trained"):
-    model = trained(fresh(make), steps=250 if name == "trained" else 0, rate=0.1)
+    model = trained(fresh(make), steps=200 if name == "trained" else 0, rate=0.1)
     report(f"{name}, as a whole", model)
     with mv.no_grad():
         sums, held = stations(model, x_train[:2000]), stations(model, x_test)
