@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     marking.add_argument(
         "submissions", type=Path, help="a folder with a folder, zip, script or notebook for each student"
     )
-    marking.add_argument("--one", action="store_true", help="the folder is the submission of one student")
+    marking.add_argument("--one", action="store_true", help="the folder, zip or file is the submission of one student")
     marking.add_argument(
         "--out", nargs="+", choices=FORMS, default=["json", "csv", "html"], help="which files to write"
     )
@@ -185,6 +185,9 @@ def graded(options: argparse.Namespace) -> int:
     reports = sorted(tqdm(made, total=len(found), unit="student"), key=lambda report: report.student)
     for form in options.out:
         print(f"{form}: {FORMS[form](reports, options.to)}")
+    if options.one:
+        for mark in reports[0].marks:
+            print(f"{mark.id}: {mark.earned} of {mark.points}; {mark.message}")
     unread = [report.student for report in reports if report.problems]
     if unread:
         print(f"look at these: {', '.join(unread)}")

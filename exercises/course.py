@@ -84,11 +84,8 @@ def solution(task: Exercise) -> str:
     function = inspect.unwrap(task.answer)
     lines, start = inspect.getsourcelines(function)
     file = Path(inspect.getsourcefile(function)).resolve()
-    try:
-        where = file.relative_to(manifest.FOLDER.resolve().parent)
-    except ValueError:
-        where = file.relative_to(Path(__import__("minivit").__file__).resolve().parent.parent)
-    return f"# {where.as_posix()}, from line {start}; chapter {task.chapter:02} explains it\n\n{textwrap.dedent(''.join(lines))}"
+    head = f"# {'/'.join(file.parts[-3:])}, from line {start}; chapter {task.chapter:02} explains it"
+    return f"{head}\n\n{textwrap.dedent(''.join(lines))}"
 
 
 def reset(task: Exercise) -> str:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from exercises import sources
 from exercises.calling import calls, cases
 from exercises.checking import alike, judged
 from exercises.manifest import Exercise, exercises
 from exercises.runner import Runner
-from exercises.submissions import Submission
+from exercises.submissions import Submission, file_name
 from minivit.engine.errors import ConfigError
 from minivit.interop.safetensors import replacing
 
@@ -101,7 +102,7 @@ def _stored(submission: Submission, tasks: list[Exercise], seed: int, folder: Pa
         [VERSION, submission.files, submission.problems, [asdict(t) for t in tasks], seed], sort_keys=True
     )
     key = hashlib.sha256(told.encode()).hexdigest()[:16]
-    path = folder / "marks" / f"{_safe(submission.student)}-{key}.json"
+    path = folder / "marks" / f"{file_name(submission.student)}-{key}.json"
     try:
         return from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
@@ -111,10 +112,6 @@ def _stored(submission: Submission, tasks: list[Exercise], seed: int, folder: Pa
     with replacing(path) as out:
         out.write(json.dumps(asdict(report), indent=1).encode())
     return report
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)[:60]
 
 
 def from_json(held: dict) -> Report:
@@ -190,8 +187,6 @@ CALLS = {"exec", "eval", "compile", "__import__", "open", "globals", "vars"}
 
 def _flags(text: str, file: str) -> dict[str, list[str]]:
     """What in a file is unusual in homework: {exercise, or "" for the file: [said in words]}. Flags cost no points."""
-    from exercises import sources
-
     try:
         tree = ast.parse(sources.of_notebook(text) if file.endswith(".ipynb") else text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

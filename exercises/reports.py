@@ -12,6 +12,7 @@ from pathlib import Path
 
 from exercises.grading import Mark, Report, environment
 from exercises.manifest import exercises
+from exercises.submissions import file_name
 from minivit.interop.safetensors import replacing
 
 
@@ -52,7 +53,7 @@ def _cell(text: str) -> str:
 def write_gradescope(reports: list[Report], folder: Path) -> Path:
     """results.json for each student, as https://gradescope-autograders.readthedocs.io/en/latest/specs/ describes it."""
     for r in reports:
-        name = "results.json" if len(reports) == 1 else f"gradescope/{_file_name(r.student)}.json"
+        name = "results.json" if len(reports) == 1 else f"gradescope/{file_name(r.student)}.json"
         path = _write(folder / name, json.dumps(gradescope(r), indent=1) + "\n")
     return path if len(reports) == 1 else path.parent
 
@@ -80,7 +81,7 @@ def gradescope(report: Report) -> dict:
 def write_classroom50(reports: list[Report], folder: Path) -> Path:
     """result.json for each student, as https://github.com/foundation50/classroom50/wiki/Advanced-Autograding describes it."""
     for r in reports:
-        name = "result.json" if len(reports) == 1 else f"classroom50/{_file_name(r.student)}/result.json"
+        name = "result.json" if len(reports) == 1 else f"classroom50/{file_name(r.student)}/result.json"
         path = _write(folder / name, json.dumps(classroom50(r), indent=1) + "\n")
     return path if len(reports) == 1 else path.parent.parent
 
@@ -124,7 +125,7 @@ pre {{ white-space: pre-wrap; margin: 0; font: inherit; }} meter {{ width: 8rem;
 def write_html(reports: list[Report], folder: Path) -> Path:
     """Pages to open from the file: the class, index.html, and one page for each student."""
     for r in reports:
-        _write(folder / "students" / f"{_file_name(r.student)}.html", _student_page(r))
+        _write(folder / "students" / f"{file_name(r.student)}.html", _student_page(r))
     return _write(folder / "index.html", _class_page(reports))
 
 
@@ -143,7 +144,7 @@ def _class_page(reports: list[Report]) -> str:
             f"<td>{said}</td></tr>"
         )
     people = "".join(
-        f'<tr><td><a href="students/{_esc(_file_name(r.student))}.html">{_esc(r.student)}</a></td>'
+        f'<tr><td><a href="students/{_esc(file_name(r.student))}.html">{_esc(r.student)}</a></td>'
         f'<td class="n">{r.earned} of {r.points}</td><td>{_esc("; ".join([*r.problems, *_flagged(r)]))}</td></tr>'
         for r in sorted(reports, key=lambda r: r.student.lower())
     )
@@ -181,10 +182,6 @@ def _student_page(report: Report) -> str:
         f"<tbody>{rows}</tbody></table>"
     )
     return _PAGE.format(title=f"Marks of {_esc(report.student)}", body=body)
-
-
-def _file_name(student: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in student)[:80].lstrip(".") or "student"
 
 
 def _esc(text: str) -> str:

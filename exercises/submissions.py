@@ -37,18 +37,24 @@ def read(folder: Path) -> list[Submission]:
         found.append(_submission(student, entry))
     if not found:
         raise ConfigError(f"{folder} holds no submission: no folder, zip, .py or .ipynb")
-    names = [s.student for s in found]
+    names = [file_name(s.student) for s in found]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ConfigError(f"{folder} holds two submissions of the same name: {', '.join(twice)}; rename one")
     return found
 
 
-def one(folder: Path) -> Submission:
-    """The folder itself as one student's submission. Raises ConfigError where there is no such folder."""
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder")
-    return _submission(folder.resolve().name, folder.resolve())
+def one(entry: Path) -> Submission:
+    """A folder, zip, script or notebook itself as one student's submission. Raises ConfigError where it is none."""
+    entry = entry.resolve()
+    if not entry.exists() or not _wanted(entry):
+        raise ConfigError(f"{entry} is no folder, zip, .py or .ipynb")
+    return _submission(entry.stem if entry.is_file() else entry.name, entry)
+
+
+def file_name(student: str) -> str:
+    """A student's name as the name of a file, without its ending."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in student)[:80].lstrip(".") or "student"
 
 
 def _wanted(entry: Path) -> bool:

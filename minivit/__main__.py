@@ -987,6 +987,7 @@ def _study(args: argparse.Namespace) -> int:
     module = studies.study(args.name)
     if args.quick and args.full:
         raise ConfigError("study: choose one of --quick and --full")
+    _free(Path(args.out), overwrite=True)  # before anything takes time; an older result is replaced
     config = report.Config(
         study=args.name,
         data=args.data,
@@ -1000,7 +1001,7 @@ def _study(args: argparse.Namespace) -> int:
         progress=not args.quiet,
         command=_called(args),
     )
-    result = studies.perform(config, module.run)
+    result = studies.perform(config)
     report.save(result, config.out / "result.json")
     alt = report.draw(module, result, config.out / "figure.png")
     print(f"{result.text}\nfigure   {alt}")

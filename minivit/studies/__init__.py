@@ -8,7 +8,6 @@ measures are public functions on arrays. The table below lists them by the name 
 import dataclasses
 import importlib
 import time
-from collections.abc import Callable
 from types import ModuleType
 
 from minivit.engine.errors import ConfigError, did_you_mean
@@ -41,14 +40,14 @@ def study(name: str) -> ModuleType:
     return importlib.import_module(f"minivit.studies.{name.replace('-', '_')}")
 
 
-def perform(config: Config, run: Callable[[Config], Result] | None = None) -> Result:
+def perform(config: Config) -> Result:
     """Run the study that a Config names and note how long it took, where, and how it was called.
 
     The seconds include those that reused models once took to train, so that a second call does not look cheaper.
     """
     from minivit.training.report import machine
 
-    run = run or study(config.study).run
+    run = study(config.study).run
     begun = time.monotonic()
     with earlier_training() as earlier:
         result = run(config)

@@ -25,10 +25,10 @@ from minivit.studies.robust import (
     defaults,
     logits,
     shown,
-    statistics,
     subjects,
     table,
 )
+from minivit.studies.subjects import preparation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,8 @@ def pgd(
     """Projected gradient ascent on the loss (Madry et al. 2018): images no pixel of which moved by more than `radius`.
 
     `pixels` (n, H, W, C) in [0, 1], and so is the result. Steps of `step_size` (by default 2.5 · radius / steps) along the
-    sign of the gradient, each brought back into the ball; with `rng` it starts at a random place in it.
+    sign of the gradient, each brought back into the ball; with `rng` it starts at a random place in it. Raises
+    `ConfigError` for a negative radius or no steps.
     """
     if radius < 0 or steps < 1:
         raise ConfigError(f"pgd: radius {radius} must not be negative, and steps {steps} at least 1")
@@ -159,9 +160,10 @@ def run(config: Config) -> Result:
     """PGD by radius, signs of hidden gradients at the middle radius, and hard sets filtered by each kind of model."""
     config = defaults(config)
     found = subjects(config, ("vit", "cnn", MATCHED, "linear"))
-    images, steps = IMAGES[config.scale], STEPS[config.scale]
-    rows = [row for subject in found for row in _by_radius(subject.first(images), steps)]
-    rows += [row for subject in found for row in _checked(subject.first(images), found, steps)]
+    few, steps = [subject.first(IMAGES[config.scale]) for subject in found], STEPS[config.scale]
+    rows = [row for subject in few for row in _by_radius(subject, steps)]
+    made = [pgd(s.model, s.pixels, s.labels, RADII[3], steps) for s in few]
+    rows += [_checked(subject, few, made, steps) for subject in few]
     rows += _hard(found)
     return conclude(config, rows, judge, FINDING, PAPER, found)
 
@@ -169,22 +171,27 @@ def run(config: Config) -> Result:
 def _by_radius(subject: Subject, steps: int) -> list[dict]:
     rows = []
     for radius in RADII:
-        harmed = pgd(subject.model, subject.pixels, subject.labels, radius, steps, rng=np.random.default_rng(0))
-        kept = subject.accuracy(harmed)
+        rng = np.random.default_rng(0)
+        kept = (
+            subject.accuracy(pgd(subject.model, subject.pixels, subject.labels, radius, steps, rng=rng))
+            if radius
+            else subject.clean
+        )
         row = {"part": "pgd", "model": subject.name, "seed": subject.seed, "radius": radius, "accuracy": kept}
         rows.append(row | {"retained": subject.scaled(kept)})
     return rows
 
 
-def _checked(subject: Subject, everyone: Sequence[Subject], steps: int) -> list[dict]:
-    """The signs of a hidden gradient, with images made against the other models of the same seed and images."""
-    radius, n = RADII[3], len(subject.pixels)
-    others = [o for o in everyone if o.seed == subject.seed and o.name != subject.name]
-    others = [o for o in others if np.array_equal(o.pixels[:n], subject.pixels)]
-    made = [pgd(o.model, subject.pixels, subject.labels, radius, steps) for o in others]
-    found = masking(subject.model, subject.pixels, subject.labels, radius, made, steps)
-    told = suspicions(found, subject.chance, slack=2 / n**0.5 * 0.5)  # two standard errors of an accuracy
-    return [{"part": "masking", "model": subject.name, "seed": subject.seed, **found, "suspicions": told}]
+def _checked(subject: Subject, everyone: Sequence[Subject], made: Sequence[np.ndarray], steps: int) -> dict:
+    """The signs of a hidden gradient; `made` are everyone's images, of which those of the same seed and images count."""
+    others = [
+        images
+        for other, images in zip(everyone, made, strict=True)
+        if other.seed == subject.seed and other.name != subject.name and np.array_equal(other.pixels, subject.pixels)
+    ]
+    found = masking(subject.model, subject.pixels, subject.labels, RADII[3], others, steps)
+    told = suspicions(found, subject.chance, slack=1 / len(subject.pixels) ** 0.5)  # two standard errors of an accuracy
+    return {"part": "masking", "model": subject.name, "seed": subject.seed, **found, "suspicions": told}
 
 
 def _hard(everyone: Sequence[Subject]) -> list[dict]:
@@ -278,7 +285,7 @@ def _loss_gradient(model: Module, pixels: np.ndarray, labels: np.ndarray) -> np.
 
 def _forward(model: Module, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
     """Pixels as a leaf of the tape, and the logits of their standardised values."""
-    mean, std = statistics(model)
+    mean, std = preparation(model)
     x = Tensor(model.as_input(pixels).data, requires_grad=True)
     xp = backends.backend_of(x.data)
     mode = model.training

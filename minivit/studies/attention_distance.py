@@ -118,7 +118,6 @@ def run(config: Config) -> Result:
             images = subjects.pictures(config, model, scale["images"])
             rows += _rows(i, None, model, subjects.fresh(model), images)
     else:
-        config.refuse("images")
         config = config.with_defaults(data=scale["data"], seeds=scale["seeds"])
         data = mv.data.load(config.data, data_dir=config.data_dir)
         for seed in config.seeds:

@@ -1,12 +1,11 @@
 """The few kinds of chart that the studies draw: lines over doses, bars by group, maps. Colour is never the only mark."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minivit.viz import BLUE, GREEN, INK, LARGE, NORMAL, PALE, SMALL, VERMILLION
+from minivit.viz import BLUE, GREEN, INK, NORMAL, PALE, SMALL, VERMILLION, figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,14 +27,7 @@ STYLES = (
 
 def panels(rows: int, columns: int, width: float, height: float, heading: str = "") -> tuple["Figure", np.ndarray]:
     """A figure of rows × columns charts, each of so many inches (a lone one wider), and their axes (rows, columns)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    wide = max(columns * width, LEAST)
-    fig = Figure(figsize=(wide, rows * height + 0.4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(fig)
-    if heading:
-        fig.suptitle(textwrap.fill(heading, int(10 * wide)), fontsize=LARGE, color=INK, parse_math=False)
+    fig = figure(max(columns * width, LEAST), rows * height + 0.4, heading)
     return fig, fig.subplots(rows, columns, squeeze=False)
 
 

@@ -104,8 +104,10 @@ def vectors(model: Module, images: np.ndarray, names: list[str], batch: int = BA
     """Each layer's unbiased centred Gram matrices, batch after batch, as one row: (layers, batches · batch²).
 
     The product of two rows is then the sum of the batches' HSIC₁, but for a factor that CKA cancels. Images that do not
-    fill a batch are left out. Raises `ConfigError` where none is full.
+    fill a batch are left out. Raises `ConfigError` where none is full, or where there is no layer.
     """
+    if not names:
+        raise ConfigError(f"a {type(model).__name__} has no layers to compare but its head")
     count = len(images) // batch
     if not count:
         raise ConfigError(f"{len(images)} images do not fill a batch of {batch}")
@@ -141,7 +143,6 @@ def run(config: Config) -> Result:
             rows += _rows(0, {kind: (model, subjects.fresh(model), None)}, images)
         verdict, said = _of_checkpoints(rows)
     else:
-        config.refuse("images")
         config = config.with_defaults(data=scale["data"], seeds=scale["seeds"])
         data = mv.data.load(config.data, data_dir=config.data_dir)
         for seed in config.seeds:

@@ -6,6 +6,7 @@ is the mean squared change of the pixels; noise, masks and directions are drawn 
 severity is more of the same.
 """
 
+import itertools
 import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from minivit.studies import charts
 from minivit.studies.dct import dct_matrix
 from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, steady
 from minivit.studies.robust import ALONE, MATCHED, column, conclude, defaults, shown, subjects
+from minivit.training.augment import sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -220,24 +222,16 @@ def run(config: Config) -> Result:
     """Accuracy under each corruption and severity; judged by family."""
     config = defaults(config)
     found = subjects(config, ("vit", "cnn", MATCHED, "linear"))
-    rows, harmed = [], {}
-    for name, family in FAMILY.items():
-        for severity in SEVERITIES:
-            harmed.clear()  # the seeds share their test images; one severity of them is held at a time
-            for subject in found:
-                images = harmed.setdefault(zlib.crc32(subject.pixels.tobytes()), None)
-                if images is None:
-                    images = corrupt(subject.pixels, name, severity)
-                    harmed[zlib.crc32(subject.pixels.tobytes())] = images
-                kept = subject.accuracy(images)
-                row = {"model": subject.name, "seed": subject.seed, "family": family, "corruption": name}
-                row |= {
-                    "severity": severity,
-                    "clean": subject.clean,
-                    "accuracy": kept,
-                    "retained": subject.scaled(kept),
-                }
-                rows.append(row | {"change": change(subject.pixels, images)})
+    shared = {id(subject.pixels): subject.pixels for subject in found}  # models trained here see the same test images
+    rows = []
+    for (name, family), severity in itertools.product(FAMILY.items(), SEVERITIES):
+        harmed = {key: corrupt(pixels, name, severity) for key, pixels in shared.items()}
+        for subject in found:
+            images = harmed[id(subject.pixels)]
+            kept = subject.accuracy(images)
+            row = {"model": subject.name, "seed": subject.seed, "family": family, "corruption": name}
+            row |= {"severity": severity, "clean": subject.clean, "accuracy": kept, "retained": subject.scaled(kept)}
+            rows.append(row | {"change": change(subject.pixels, images)})
     return conclude(config, rows, judge, FINDING, PAPER, found)
 
 
@@ -342,12 +336,6 @@ def _moved(x: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _sampled(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Bilinear values at fractional places (n, H·W), the edge repeated outside: (n, H, W, C)."""
-    n, h, w, _ = x.shape
-    rows, columns = np.clip(rows, 0, h - 1), np.clip(columns, 0, w - 1)
-    top, left = np.minimum(rows.astype(int), max(h - 2, 0)), np.minimum(columns.astype(int), max(w - 2, 0))
-    low, right = (rows - top)[..., None], (columns - left)[..., None]
-    below, beside = np.minimum(top + 1, h - 1), np.minimum(left + 1, w - 1)
-    i = np.arange(n)[:, None]
-    upper = x[i, top, left] * (1 - right) + x[i, top, beside] * right
-    lower = x[i, below, left] * (1 - right) + x[i, below, beside] * right
-    return (upper * (1 - low) + lower * low).reshape(x.shape)
+    h, w = x.shape[1:3]
+    places = np.stack([np.clip(rows, 0, h - 1), np.clip(columns, 0, w - 1)], axis=-1)
+    return sample(x, places).reshape(x.shape)

@@ -78,7 +78,10 @@ def evenness(found: np.ndarray) -> float:
 
 
 def run(config: Config) -> Result:
-    """The energy of DeepFool's changes by frequency, as the paper measures it, with an orthonormal DCT."""
+    """The energy of DeepFool's changes by frequency, as the paper measures it, with an orthonormal DCT.
+
+    Raises `DataError` where DeepFool fooled a model with no image.
+    """
     config = defaults(config)
     rows = []
     for subject in subjects(config, ("vit", "cnn", MATCHED, "linear")):
@@ -123,7 +126,7 @@ def plot(result: Result) -> tuple["Figure", str]:
     fig, axes = charts.panels(1, len(models), 3.0, 2.9, f"Where the least fooling change lies: {result.verdict}")
     for ax, model in zip(axes[0], models, strict=True):
         shown = charts.picture(ax, maps[model], model, low, high)
-        charts.name(ax, "half cycles across", "half cycles down", model)
+        charts.name(ax, "half cycles across", "half cycles down")
     fig.colorbar(shown, ax=list(axes[0]), shrink=0.8, label="energy (dB)")
     even = ", ".join(f"{m} {np.mean(column(result.rows, 'evenness', model=m)):.2f}" for m in models)
     alt = (

@@ -170,7 +170,6 @@ def run(config: Config) -> Result:
             images = subjects.pictures(config, model, scale["pictures"])
             rows += _rows(i, model, subjects.fresh(model), images, scale["steps"])
     else:
-        config.refuse("images")
         config = config.with_defaults(data=scale["data"], seeds=scale["seeds"])
         data = mv.data.load(config.data, data_dir=config.data_dir)
         test = data.test[: scale["images"]]
@@ -188,11 +187,11 @@ def _rows(
     seed: int, model: Module, before: Module, images: np.ndarray, steps: int, twin: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
     """A row for each order, fill and way, then one of the model itself."""
+    maps = class_maps(model, images)
     (p, q), b = model.patch_size, len(images)
     grid = images.shape[1] // p, images.shape[2] // q
     n = grid[0] * grid[1]
     rng = np.random.default_rng(seed)
-    maps = class_maps(model, images)
     orders = {name: order(maps[name]) for name in MAPS}
     orders["gradient"] = order(influence(model, images, model.patch_size).reshape(b, -1))
     orders |= {"random": order(rng.random((b, n))), "centre": from_centre(grid, b)}

@@ -152,7 +152,7 @@ def plot(result: Result) -> tuple["Figure", str]:
         picked = [slice(n // 2 % step, None, step) for n in (h, w)]  # those that were measured
         edge = (-(w // 2) - 0.5, w // 2 + 0.5, h // 2 + 0.5, -(h // 2) - 0.5)
         shown = charts.picture(ax, maps[picked[0], picked[1]], model, 0, most, edge)
-        charts.name(ax, "cycles across", "cycles down", model)
+        charts.name(ax, "cycles across", "cycles down")
     fig.colorbar(shown, ax=list(axes[0]), shrink=0.8, label="error (share of images)")
     ends = {m: np.mean([_ends(rings) for rings in column(result.rows, "rings", model=m)], axis=0) for m in models}
     each = ", ".join(f"{m} {low:.2f} to {high:.2f}" for m, (low, high) in ends.items())

@@ -73,7 +73,8 @@ def equivariance_error(
 
     `layer` maps images (B, H, W, C) to (B, h, w, K) with h = H / stride. The image is rolled by `shift` pixels; what comes
     out is compared with what came out before, rolled by shift / stride, leaving out `border` places on each side. Where
-    that is no whole number, the best of the neighbouring whole shifts counts.
+    that is no whole number, the best of the neighbouring whole shifts counts. Raises `ShapeError` where the border leaves
+    nothing.
     """
     before, after = (layer(x).numpy() for x in (images, np.roll(images, shift, axis=(1, 2))))
     h, w = before.shape[1:3]
@@ -217,7 +218,6 @@ def run(config: Config) -> Result:
             rows += _looked_at(name, 0, True, model, pictures(config, model, IMAGES[config.scale]))
         verdict, said = judge(rows)
         return answer(config, finding=FINDING, paper=PAPER, rows=rows, verdict=verdict, said=said)
-    config.refuse("images")
     config = defaults(config)
     data = loaded(config)
     for seed in config.seeds:
@@ -363,7 +363,10 @@ def _layers(model: Module) -> list[str]:
     """What is looked at, in order: a ViT's patches, its first two blocks, the middle one and the last; else every convolution."""
     names = [name for name, _ in model.named_modules()]
     if "blocks.0" not in names:
-        return [name for name, module in model.named_modules() if isinstance(module, Conv2d)]
+        convolutions = [name for name, module in model.named_modules() if isinstance(module, Conv2d)]
+        if not convolutions:
+            raise ConfigError(f"a {type(model).__name__} has neither patches nor convolutions to look at")
+        return convolutions
     blocks = [name for name in names if name.startswith("blocks.") and name.count(".") == 1]
     chosen = dict.fromkeys(blocks[i] for i in (0, min(1, len(blocks) - 1), len(blocks) // 2, -1))
     return [next(name for name in ("patch_embed", "stem") if name in names), *chosen]

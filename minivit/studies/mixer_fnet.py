@@ -35,7 +35,7 @@ LEAST = 0.02  # of accuracy above chance, that mixing must be worth
 
 def run(config: Config) -> Result:
     """Test accuracy of each on each data set: equal data, steps, recipe and number of parameters."""
-    config.refuse("checkpoints", "images")
+    config.refuse("checkpoints")
     config = config.with_defaults(seeds=SEEDS[config.scale])
     rows = []
     for name in (config.data,) if config.data else DATA[config.scale]:

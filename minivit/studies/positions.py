@@ -50,7 +50,10 @@ def tiles(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def nearness(table: np.ndarray, grid: tuple[int, int]) -> float:
-    """The correlation of Sᵢⱼ with −distance over all pairs of different patches: 1 where nearer is always more alike."""
+    """The correlation of Sᵢⱼ with −distance over all pairs of different patches: 1 where nearer is always more alike.
+
+    Raises `ShapeError` where table and grid do not fit.
+    """
     d = pair_distances(grid)
     if table.shape != d.shape:
         raise ShapeError(f"similarities {table.shape} do not fit a grid of {grid[0]}×{grid[1]}")

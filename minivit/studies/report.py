@@ -44,6 +44,9 @@ class Config:
             )
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0):
             raise ConfigError(f"seeds must be different whole numbers from 0 on, at least one; got {self.seeds}")
+        for name, option in (("images", "--images"), ("settings", "--set")):
+            if getattr(self, name) and not self.checkpoints:
+                raise ConfigError(f"{self.study}: there is no use for {option} without --checkpoint")
 
     @property
     def out(self) -> Path:
@@ -58,7 +61,8 @@ class Config:
         """Raises `ConfigError` where something was asked for that the study has no use for."""
         for name in names:
             if getattr(self, name):
-                raise ConfigError(f"{self.study}: there is no use for --{name.removesuffix('s')} in this study")
+                option = "--checkpoint" if name == "checkpoints" else f"--{name}"
+                raise ConfigError(f"{self.study}: there is no use for {option} in this study")
 
 
 @dataclasses.dataclass(frozen=True)

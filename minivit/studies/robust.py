@@ -19,7 +19,7 @@ from minivit.engine.errors import ConfigError, DataError
 from minivit.nn.module import Module
 from minivit.studies import relatives
 from minivit.studies.report import NOT_HERE, Config, Result, answer, spread
-from minivit.studies.subjects import opened, pictures, trained
+from minivit.studies.subjects import opened, pictures, preparation, trained
 from minivit.training.infer import evaluate
 from minivit.training.recipes import recipe
 
@@ -29,28 +29,12 @@ QUICK_TRAIN, QUICK_SEEN = 4000, 30_000  # training images in a quick run, and ho
 SHORTER = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # of the CNN's training: the runs among which the matched one is chosen
 MATCHED = "cnn, stopped early"
 KNOWS = 0.1  # accuracy above chance below which a share of it is mostly noise
-
-
 ALONE = "what it is compared with: no CNN stands beside these weights"  # verdict where only given weights were measured
-
-
-def statistics(model: Module) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel by which a model's images are standardised, float32 (C,) each.
-
-    Raises `ConfigError` for a model that says nothing about them.
-    """
-    prepare = getattr(model, "preprocess", None)
-    told = model.meta or (vars(prepare) if prepare else None)
-    if told is None:
-        raise ConfigError(
-            "this model does not know how its images are standardised; set model.meta = {'mean': …, 'std': …}"
-        )
-    return np.asarray(told["mean"], np.float32), np.asarray(told["std"], np.float32)
 
 
 def logits(model: Module, pixels: np.ndarray) -> np.ndarray:
     """What a model says to pixels in [0, 1]: (n, H, W, C) -> (n, K)."""
-    mean, std = statistics(model)
+    mean, std = preparation(model)
     return mv.infer(model, (pixels - mean) / std)
 
 
@@ -60,7 +44,10 @@ def retained(accuracy: float, clean: float, chance: float) -> float:
 
 
 def area(doses: Sequence[float], kept: Sequence[float]) -> float:
-    """The mean height of a curve over its doses, by trapezia: of ρ, 1 for a model that no dose harms."""
+    """The mean height of a curve over its doses, by trapezia: of ρ, 1 for a model that no dose harms.
+
+    Raises `ConfigError` for fewer than two doses, doses that do not rise, or another number of values.
+    """
     doses, kept = np.asarray(doses, float), np.asarray(kept, float)
     if len(doses) != len(kept) or len(doses) < 2 or np.diff(doses).min() <= 0:
         raise ConfigError("area: at least two doses, rising, and as many values")
@@ -131,7 +118,7 @@ class Subject:
         return found or mv.create(recipe((self.model.meta or {}).get("name", ""))[0]).patch_size
 
 
-def subjects(config: Config, kinds: Sequence[str] = ("vit", "cnn", MATCHED, "linear")) -> list[Subject]:
+def subjects(config: Config, kinds: Sequence[str]) -> list[Subject]:
     """Everyone who takes part: models trained here, seed by seed, or those of `config.checkpoints`.
 
     Pictures from a folder have no labels; then a model is asked for its own answer to the picture as it is.
@@ -139,16 +126,15 @@ def subjects(config: Config, kinds: Sequence[str] = ("vit", "cnn", MATCHED, "lin
     most = IMAGES[config.scale]
     if config.checkpoints:
         return [_visitor(config, name, model, most) for name, model in visitors(config).items()]
-    config.refuse("images")
     data = loaded(config)
-    found = []
-    for seed in config.seeds:
-        models = contestants(config, data, seed, kinds)
-        test = data.test[:most]
-        common = {"pixels": to_float(test.images), "labels": test.labels, "chance": 1 / data.num_classes}
-        common["objects"] = test.extra.get("mask")
-        found += [Subject(name, seed, model, **common) for name, model in models.items()]
-    return found
+    test = data.test[:most]
+    shared = {"pixels": to_float(test.images), "labels": test.labels, "chance": 1 / data.num_classes}
+    shared["objects"] = test.extra.get("mask")
+    return [
+        Subject(name, seed, model, **shared)
+        for seed in config.seeds
+        for name, model in contestants(config, data, seed, kinds).items()
+    ]
 
 
 def visitors(config: Config) -> dict[str, Module]:
@@ -159,7 +145,12 @@ def visitors(config: Config) -> dict[str, Module]:
 
 
 def defaults(config: Config) -> Config:
-    """The data and seeds of a robustness study where none were asked for: digits when quick, else `shapes`."""
+    """The data and seeds of a robustness study where none were asked for: digits when quick, else `shapes`.
+
+    Given weights keep to their own data, and have no seeds.
+    """
+    if config.checkpoints:
+        return config
     return config.with_defaults(data="digits" if config.scale == "quick" else "shapes", seeds=SEEDS[config.scale])
 
 
@@ -224,7 +215,7 @@ def conclude(
 
 
 def _visitor(config: Config, name: str, model: Module, most: int) -> Subject:
-    mean, std = statistics(model)
+    mean, std = preparation(model)
     pixels = (pictures(config, model, most) * std + mean).clip(0, 1)
     said = logits(model, pixels)
     if said.shape[1] < 2:

@@ -71,21 +71,19 @@ def by_removal(
     n = (images.shape[1] // p) * (images.shape[2] // q)
     rng = np.random.default_rng(seed)
     chosen = np.sort(np.argsort(rng.random((b, n)), axis=1)[:, :most], axis=1)
-    before = log_probabilities(infer(model, images))
+    before = _log_probabilities(infer(model, images))
     said = before.argmax(axis=1)
     rows, falls = np.arange(b), []
     for k in range(chosen.shape[1]):
         removed = np.zeros((b, n), bool)
         removed[rows, chosen[:, k]] = True
-        after = log_probabilities(infer(model, cut(images, removed, (p, q), fill)))
+        after = _log_probabilities(infer(model, cut(images, removed, (p, q), fill)))
         falls.append(before[rows, said] - after[rows, said])
     return chosen, np.stack(falls, axis=1)
 
 
-def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """log softmax, in float64."""
-    z = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+def _log_probabilities(logits: np.ndarray) -> np.ndarray:
+    return mv.log_softmax(mv.Tensor(logits.astype(np.float64))).numpy()
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -110,7 +108,6 @@ def run(config: Config) -> Result:
             images = subjects.pictures(config, model, scale["pictures"])
             rows.append(_row(i, model, subjects.fresh(model), images, pictures=not i))
     else:
-        config.refuse("images")
         config = config.with_defaults(data=scale["data"], seeds=scale["seeds"])
         data = mv.data.load(config.data, data_dir=config.data_dir)
         test = data.test[: scale["images"]]

@@ -16,10 +16,8 @@ import numpy as np
 
 import minivit as mv
 from minivit.data.dataset import Dataset
-from minivit.data.image_files import SUFFIXES, read_image
+from minivit.data.image_files import SUFFIXES
 from minivit.engine.errors import ConfigError, DataError
-from minivit.interop import own
-from minivit.interop.stored import open_tensors
 from minivit.models.presets import build
 from minivit.nn.module import Module
 from minivit.studies.report import Config
@@ -77,7 +75,12 @@ def fresh(model: Module) -> Module:
 
 
 def opened(config: Config) -> list[Module]:
-    """The models in `config.checkpoints`, each the folder of a run or a file of weights, in eval mode."""
+    """The models in `config.checkpoints`, each the folder of a run or a file of weights, in eval mode.
+
+    Raises `ConfigError` where there is no such file, or where seeds were asked for, which given weights do not have.
+    """
+    if config.seeds:
+        raise ConfigError(f"{config.study}: there is no use for --seeds with --checkpoint")
     return [_open(Path(name), config.settings) for name in config.checkpoints]
 
 
@@ -101,10 +104,16 @@ def pictures(config: Config, model: Module, most: int) -> np.ndarray:
 
 
 def preparation(model: Module) -> tuple[np.ndarray, np.ndarray]:
-    """What a model's images are shifted and divided by, (C,) each: so that 0 is their mean colour, −mean/std is black."""
+    """What a model's images are shifted and divided by, float32 (C,) each: 0 is their mean colour, −mean/std black.
+
+    Raises `ConfigError` for a model that says nothing about them; one that came from a file always does.
+    """
     told = model.meta or (vars(model.preprocess) if getattr(model, "preprocess", None) else None)
-    told = told or {"mean": [0.5] * model.config["in_channels"], "std": [0.5] * model.config["in_channels"]}
-    return np.asarray(told["mean"]), np.asarray(told["std"])
+    if told is None:
+        raise ConfigError(
+            "this model does not know how its images are standardised; set model.meta = {'mean': …, 'std': …}"
+        )
+    return np.asarray(told["mean"], np.float32), np.asarray(told["std"], np.float32)
 
 
 @contextlib.contextmanager
@@ -141,9 +150,7 @@ def _open(path: Path, settings: dict[str, Any]) -> Module:
     path = run if run.exists() else path
     if not path.exists():
         raise ConfigError(f"{path} does not exist; give a file of weights, or the folder of a run")
-    if not settings and own.recognises(open_tensors(path)[1]):
-        return mv.load(path)
-    return mv.load_pretrained(path, **settings).eval()
+    return mv.load_pretrained(path, **settings)
 
 
 def _from_folder(folder: Path, model: Module, most: int) -> np.ndarray:
@@ -152,8 +159,4 @@ def _from_folder(folder: Path, model: Module, most: int) -> np.ndarray:
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))[:most]
     if not paths:
         raise DataError(f"--images {folder}: holds no images; their names end in {', '.join(sorted(SUFFIXES))}")
-    if model.meta is None and getattr(model, "preprocess", None):
-        return np.concatenate([model.preprocess(p) for p in paths])
-    channels = model.config["in_channels"]
-    meta = model.meta or {"mean": [0.5] * channels, "std": [0.5] * channels}
-    return prepare(np.stack([read_image(p, size=model.image_size, channels=channels) for p in paths]), meta)
+    return np.concatenate([model.preprocess(p) for p in paths])

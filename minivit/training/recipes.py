@@ -15,9 +15,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 COMMON = {"batch_size": 64, "weight_decay": 0.05, "betas": (0.9, 0.99), "warmup": 0.1, "clip": 1.0}
 # What these need instead of a Transformer's options.
-BASELINES = {
-    name: {"lr": 1e-3 if name == "linear" else 3e-3} for name in ("linear", "cnn", "resnet_digits", "resnet_32")
-}
+BASELINES = {"linear": {"lr": 1e-3}, **dict.fromkeys(("cnn", "resnet_digits", "resnet_32"), {"lr": 3e-3})}
 
 
 def recipe(data_name: str, model: str | None = None) -> tuple[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 from attacks import ATTACKS, HEAD
 
 from exercises.grading import grade
-from exercises.manifest import exercise
+from exercises.manifest import FOLDER, exercise
 from exercises.submissions import Submission
 
 HONEST = "\n\ndef patchify(images, patch_size):\n    return np.stack([cut(image, patch_size) for image in images])\n"
@@ -37,6 +37,11 @@ def test_an_attack_earns_nothing_and_the_rest_is_graded(name, tmp_path, monkeypa
     ):  # who breaks Python for himself breaks it for his other functions
         assert marks["patchify"].earned == marks["patchify"].points, marks["patchify"].message
     assert not list(tmp_path.iterdir())
+
+
+def test_the_teacher_s_page_counts_them_rightly():
+    page = (FOLDER / "TEACHERS.md").read_text(encoding="utf-8")
+    assert f"holds {len(ATTACKS)} attempts" in page
 
 
 def test_the_library_may_be_used_where_it_is_not_the_answer():

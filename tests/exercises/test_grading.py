@@ -158,6 +158,21 @@ def test_the_command_line_writes_every_form(handed_in, tmp_path, capsys):
     assert set(room["tests"][0]) == {"test-name", "passed", "score", "max-score"}
 
 
+def test_two_students_whose_files_would_have_one_name_are_refused(tmp_path):
+    for name in ("a b.py", "a_b.py"):
+        (tmp_path / name).write_text(LAYER, encoding="utf-8")
+    with pytest.raises(ConfigError, match="two submissions of the same name: a_b"):
+        submissions.read(tmp_path)
+
+
+def test_one_file_is_marked_again_for_an_appeal(tmp_path, capsys):
+    path = tmp_path / "anna.py"
+    path.write_text(CROSS, encoding="utf-8")
+    assert main(["grade", str(path), "--one", "--only", "cross_entropy", "--to", str(tmp_path), "--out", "json"]) == 0
+    assert f"of {exercise('cross_entropy').points}; " in capsys.readouterr().out
+    assert main(["grade", str(tmp_path / "none.py"), "--one"]) == 2 and "none.py" in capsys.readouterr().err
+
+
 def test_html_escapes_what_strangers_wrote(tmp_path):
     text = "def softmax(x):\n    raise ValueError('<script>alert(1)</script>')\n"
     report = grade(Submission("<b>eve</b>", {"ch04.py": text}), [exercise("softmax")], seed=0)

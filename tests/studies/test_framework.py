@@ -95,6 +95,8 @@ def test_config_refuses_what_it_cannot_mean():
             Config("a", seeds=seeds)
     with pytest.raises(ConfigError, match="a: there is no use for --checkpoint in this study"):
         Config("a", checkpoints=("x",)).refuse("images", "checkpoints")
+    with pytest.raises(ConfigError, match="a: there is no use for --images in this study"):
+        Config("a", checkpoints=("x",), images="y").refuse("images")
     Config("a").refuse("images", "checkpoints", "data")
 
 
@@ -195,6 +197,26 @@ def test_weights_and_pictures_of_the_user(tmp_path, digits):
         subjects.pictures(dataclasses.replace(config, images=str(tmp_path / "empty")), opened, 5)
     with pytest.raises(ConfigError, match="does not exist"):
         subjects.opened(Config("a", checkpoints=("nothing.safetensors",)))
+    with pytest.raises(ConfigError, match="no use for --seeds with --checkpoint"):
+        subjects.opened(dataclasses.replace(config, seeds=(0,)))
+
+
+def test_weights_that_a_study_cannot_look_at_are_named(tmp_path, digits):
+    mv.save(subjects.untrained("linear", digits, 0), tmp_path / "linear.safetensors")
+    for name in ("locality", "attention-distance", "cka", "positions", "rollout", "faithfulness"):
+        with pytest.raises(ConfigError, match="LinearClassifier has n"):
+            studies.study(name).run(Config(name, scale="quick", checkpoints=(str(tmp_path / "linear.safetensors"),)))
+
+
+def test_weights_that_say_nothing_of_their_images_are_prepared_as_elsewhere(tmp_path, digits):
+    """By ½, which is noted as assumed; a model made here must say."""
+    model = subjects.untrained("vit", digits, 0)
+    model.meta = None
+    with pytest.raises(ConfigError, match="does not know how its images are standardised"):
+        subjects.preparation(model)
+    mv.save(model, tmp_path / "own.safetensors")
+    (opened,) = subjects.opened(Config("a", checkpoints=(str(tmp_path / "own.safetensors"),)))
+    assert subjects.preparation(opened) == (0.5, 0.5) and "preprocess" in opened.source.assumed
 
 
 # ---------------------------------------------------------------- the command
@@ -240,6 +262,9 @@ def test_the_command_prints_the_verdict_and_writes_both_files(capsys, fake, tmp_
         (["fake-one", "--seeds", "one"], "'one' is not a whole number"),
         (["fake-one", "--seeds", "1", "1"], "seeds must be different"),
         (["fake-one", "--checkpoint", "nothing"], "nothing does not exist"),
+        (["fake-one", "--images", "."], "there is no use for --images without --checkpoint"),
+        (["fake-one", "--set", "a=1"], "there is no use for --set without --checkpoint"),
+        (["fake-one", "--out", __file__], "is a file; name a folder"),
         (["fake-one", "--qick"], "unknown option '--qick'; did you mean '--quick'?"),
     ],
 )

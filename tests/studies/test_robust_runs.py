@@ -89,8 +89,17 @@ def test_on_weights_of_ones_own(name, no_training, tmp_path):
 
 
 def test_images_alone_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no use for --image in this study"):
+    with pytest.raises(ConfigError, match="occlusion: there is no use for --images without --checkpoint"):
         occlusion.run(Config("occlusion", scale="quick", images=str(tmp_path)))
+
+
+def test_weights_of_ones_own_are_shown_their_own_data(tmp_path):
+    """At every scale: not the data set on which this study would have trained."""
+    mv.save(drawn("vit", 3), tmp_path / "mine.safetensors")
+    for scale in report.SCALES:
+        config = Config("occlusion", scale=scale, checkpoints=(str(tmp_path / "mine.safetensors"),))
+        (found,) = robust.subjects(robust.defaults(config), ())
+        assert found.pixels.shape[1:] == (8, 8, 1)
 
 
 def test_who_takes_part(tmp_path):
