@@ -81,7 +81,7 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
     if known is not None:
         same = _attempts_of(task, known, seed)[first].result  # as theirs, and an array where theirs is a list
         said = known.sentence(same, _expected(task, seed)[first], named(task, given[first]))
-        message = f"{said}\n  {inputs}{faults[first]}."
+        message = f"{said}\n  {_ended(inputs + faults[first])}"
     else:
         message = f"{inputs}{faults[first]}"
         found_clues = {i: _clues(task, made[i], given[i], _expected(task, seed)[i]) for i in wrong}
@@ -90,7 +90,8 @@ def judged(task: Exercise, made: list[Attempt], seed: int = 0) -> Outcome:
         if status == "wrong" and len(wrong) < len(given) and task.reveals:
             fine = next(i for i in range(len(given)) if i not in wrong)
             more.append(f"Right on {counts['right']} of {len(given)} inputs, such as {labels[fine]}.")
-        message += "".join(f".\n  {line}" if i == 0 else f"\n  {line}" for i, line in enumerate(more))
+        if more:
+            message = "\n  ".join([_ended(message), *more])
     name = known.name if known else ""
     return Outcome(status, message, **counts, mistake=name, shown=_shown(task, made[first], seed, first))
 
@@ -170,8 +171,15 @@ def _shown(task: Exercise, attempt: Attempt, seed: int, number: int) -> tuple[np
 
 def _labels(task: Exercise, given: list[tuple]) -> list[str]:
     """A description of each input, with its number where two would read alike."""
-    words = [described(task, arguments) for arguments in given]
-    return [f"{w} (input {i} of {len(given)})" if words.count(w) > 1 else w for i, w in enumerate(words, 1)]
+    words, labels = [described(task, arguments) for arguments in given], []
+    for i, said in enumerate(words, 1):
+        number = f"input {i} of {len(given)}"
+        labels.append(said if words.count(said) == 1 and said else f"{said} ({number})" if said else number)
+    return labels
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?", "!")) else f"{sentence}."
 
 
 def named(task: Exercise, arguments: tuple) -> dict[str, Any]:
@@ -180,7 +188,7 @@ def named(task: Exercise, arguments: tuple) -> dict[str, Any]:
 
 
 def described(task: Exercise, arguments: tuple) -> str:
-    """The arguments by name: shapes of arrays, values of numbers."""
+    """The arguments by name: shapes of arrays, values of numbers; "" where they have neither."""
     words = []
     for name, value in named(task, arguments).items():
         if isinstance(value, np.ndarray):
@@ -189,4 +197,4 @@ def described(task: Exercise, arguments: tuple) -> str:
             words.append(f"{name} of shapes {', '.join('None' if v is None else str(v.shape) for v in value)}")
         elif isinstance(value, int | float | str | tuple) and not (isinstance(value, float) and math.isnan(value)):
             words.append(f"{name} {value!r}")
-    return ", ".join(words) or "one of the inputs"
+    return ", ".join(words)

@@ -167,7 +167,10 @@ def _clue_of_several(found: Any, expected: tuple | list, arguments: dict[str, An
     if first is None:
         return None
     said = clue(found[first - 1], expected[first - 1], arguments)
-    parts = [f"Value {' and '.join(map(str, right))} {'is' if len(right) == 1 else 'are'} right."] if right else []
+    parts = [
+        f"Value{'s' * (len(right) > 1)} {' and '.join(map(str, right))} {'is' if len(right) == 1 else 'are'} right."
+    ]
+    parts = parts if right else []
     return " ".join([*parts, *([f"Value {first}: {said[0].lower()}{said[1:]}"] if said else [])]) or None
 
 

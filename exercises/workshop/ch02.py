@@ -89,7 +89,8 @@ def judge_topo_order(found, root):
     if not isinstance(found, list) or not all(isinstance(i, int) and -1 <= i < len(nodes) for i in found):
         return "your result is not a list of nodes"
     if foreign := sum(i < 0 for i in found):
-        return f"your list holds {foreign} nodes that the root does not depend on: does a list live on from an earlier call?"
+        count = f"{foreign} node{'s' if foreign > 1 else ''}"
+        return f"your list holds {count} that the root does not depend on: does a list live on from an earlier call?"
     found = [nodes[i] for i in found]
     if len(found) != len(set(found)):
         return f"your list holds a node more than once: {len(found)} entries, {len(set(found))} different nodes"
