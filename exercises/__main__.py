@@ -9,13 +9,19 @@ from pathlib import Path
 from exercises import course, manifest, pictures, skeletons
 from exercises.manifest import Exercise, exercise, exercises
 from exercises.reports import FORMS
-from minivit.engine.errors import ConfigError
+from minivit.engine.errors import ConfigError, did_you_mean
+
+COMMANDS = ("list", "next", "check", "watch", "hint", "solution", "reset", "grade", "skeletons")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what was asked; 1 where an exercise that was checked is not right, 2 where the question was wrong."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
+        if given and not given[0].startswith("-") and given[0] not in COMMANDS:
+            near = did_you_mean(given[0], COMMANDS) or ";"
+            raise ConfigError(f"there is no command {given[0]!r}{near} there are {', '.join(COMMANDS)}")
+        options = _parser().parse_args(given)
         return options.run(options)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -105,13 +111,17 @@ def following(options: argparse.Namespace) -> int:
 def checked(options: argparse.Namespace) -> int:
     """Check the named exercises, or all that were begun; print what was found."""
     tasks = [exercise(name) for name in options.ids] or list(exercises().values())
-    if options.file and not options.file.is_file():
-        raise ConfigError(f"there is no file {options.file}")
+    if options.file and not (options.file.is_file() and options.file.suffix in (".py", ".ipynb")):
+        raise ConfigError(f"{options.file} is no script or notebook (.py, .ipynb)")
     if not options.ids and not options.file:
         tasks = [task for task in tasks if not course.untouched(task)]
         if not tasks:
             print("Nothing is begun yet. `python -m exercises next` names an exercise to begin with.")
-    results = [(t, o) for t, o in course.outcomes(tasks, options.seed, options.file) if not _absent(options, o)]
+    every = list(course.outcomes(tasks, options.seed, options.file))
+    results = [(task, outcome) for task, outcome in every if not _absent(options, outcome)]
+    if options.file and not results:
+        why = every[0][1].message.partition("; ")[2] or "`python -m exercises list` shows their names"
+        raise ConfigError(f"{options.file} defines none of the exercises; {why}")
     for task, outcome in results:
         _print(task, outcome)
     return int(not all(outcome.passed for _, outcome in results))

@@ -78,7 +78,9 @@ def exercises() -> dict[str, Exercise]:
 def _read(path: Path, home: str = "") -> dict[str, Exercise]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     found = {}
     for name, table in tables.items():

@@ -30,7 +30,10 @@ class Loaded:
 def load(text: str, file: str, seconds: float = 5.0) -> Loaded:
     """Run a script, or the definitions of a notebook, statement by statement; what fails is left out and told."""
     if file.endswith(".ipynb"):
-        text = of_notebook(text)
+        try:
+            text = of_notebook(text)
+        except ValueError as error:
+            return Loaded(problems={"": f"{file} is not a notebook: {error}"})
     loaded, scope = Loaded(), {"__name__": file.removesuffix(".py"), "__file__": file}
     for code, line, names in _statements(text, file, loaded.problems):
         try:
@@ -58,7 +61,7 @@ def of_notebook(text: str) -> str:
         cells = [c for c in json.loads(text)["cells"] if c["cell_type"] == "code"]
         sources = ["".join(c["source"]) for c in cells]
     except (TypeError, KeyError) as error:
-        raise ValueError(f"not a notebook: {error!r}") from error
+        raise ValueError(f"it lacks {error}") from error
     kept: list[str] = []
     for source in sources:
         plain = re.sub(r"(?m)^[%!].*$", "", source)

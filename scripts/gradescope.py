@@ -13,6 +13,7 @@ from pathlib import Path
 
 from exercises import manifest
 from exercises.manifest import exercise
+from minivit.engine.errors import ConfigError
 from minivit.interop.safetensors import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,10 +26,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="ID", default=[], help="these exercises only")
     parser.add_argument("--extra", type=Path, metavar="DIR", help="a folder with exercises of your own")
     options = parser.parse_args()
-    if options.extra:
-        manifest.add(options.extra)
-    for name in options.only:
-        exercise(name)  # a name that does not exist is better told now
+    try:
+        if options.extra:
+            manifest.add(options.extra)
+        for name in options.only:
+            exercise(name)  # a name that does not exist is better told now
+    except ConfigError as error:
+        raise SystemExit(f"gradescope: {error}") from error
     path = build(options.seed, options.only, options.extra)
     print(
         f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB. In Gradescope: Configure Autograder, upload it."

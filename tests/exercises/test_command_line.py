@@ -76,6 +76,26 @@ def test_check_one_or_all_that_are_begun(mine, capsys):
     assert main(["check", "--file", str(mine.folder / "none.py")]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("notes.md", "words", "is no script or notebook"),
+        ("other.py", "x = 1\n", "defines none of the exercises"),
+        ("broken.ipynb", "no JSON", "is not a notebook"),
+        ("list.ipynb", "[]", "is not a notebook"),
+    ],
+)
+def test_a_file_without_exercises_is_told_so(tmp_path, capsys, name, text, said):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert main(["check", "--file", str(tmp_path / name)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_told_what_was_meant(capsys):
+    assert main(["chek"]) == 2
+    assert "did you mean 'check'?" in capsys.readouterr().err
+
+
 def test_a_fresh_course_is_told_where_to_begin(mine, capsys):
     assert main(["check"]) == 0
     assert "python -m exercises next" in capsys.readouterr().out
