@@ -6,7 +6,7 @@ import numpy as np
 
 from minivit.engine import backend as backends
 from minivit.engine.tensor import Tensor, gradients
-from minivit.nn.module import Module
+from minivit.nn.module import Module, evaluating
 from minivit.nn.patches import Size, pair
 
 
@@ -16,12 +16,8 @@ def influence(model: Module, images: Any, patch_size: Size, target: int | None =
     The answer is logit `target`, by default each image's largest (Simonyan et al. 2014). `images` are ready for the model.
     """
     x = Tensor(model.as_input(images).data, requires_grad=True)
-    mode = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         logits = model(x)
-    finally:
-        model.train(mode)
     chosen = backends.to_numpy(logits.data).argmax(axis=1) if target is None else np.full(len(images), target)
     seed = np.zeros(logits.shape, logits.dtype)
     seed[np.arange(len(chosen)), chosen] = 1

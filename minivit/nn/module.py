@@ -207,6 +207,17 @@ class Sequential(Module):
 
 
 @contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[Module]:
+    """Inside, the model is in eval mode; afterwards each of its modules is in the mode that it was in."""
+    modes = [(module, module.training) for _, module in model.named_modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, mode in modes:
+            object.__setattr__(module, "training", mode)
+
+
+@contextlib.contextmanager
 def tapped(receive: Receiver | None) -> Iterator[None]:
     """Inside, `receive(name, make)` is called for every module's output; `make()` gives the Tensor.
 

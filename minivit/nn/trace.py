@@ -9,7 +9,7 @@ import numpy as np
 
 from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.engine.tensor import module_path, no_grad
-from minivit.nn.module import Module, tapped
+from minivit.nn.module import Module, evaluating, tapped
 
 KINDS = ("logits", "attention", "tokens", "final", "features")
 Reduce = Callable[[str, np.ndarray], np.ndarray]
@@ -71,15 +71,9 @@ def trace(
             for kind in kinds:
                 kept.setdefault((kind, name), []).append(stored)
 
-    modes = [(module, module.training) for _, module in model.named_modules()]
-    model.eval()
-    try:
-        with no_grad(), tapped(receive):
-            for start in range(0, max(1, len(images)), batch_size):
-                model(images[start : start + batch_size])
-    finally:
-        for module, mode in modes:
-            object.__setattr__(module, "training", mode)
+    with evaluating(model), no_grad(), tapped(receive):
+        for start in range(0, max(1, len(images)), batch_size):
+            model(images[start : start + batch_size])
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in seen):
             hint = did_you_mean(pattern, [*KINDS, *sorted(seen)])

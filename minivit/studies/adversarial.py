@@ -12,22 +12,10 @@ from minivit.engine import backend as backends
 from minivit.engine.errors import ConfigError
 from minivit.engine.fused import cross_entropy
 from minivit.engine.tensor import Tensor, gradients
-from minivit.nn.module import Module
+from minivit.nn.module import Module, evaluating
 from minivit.studies import charts
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, spread, steady
-from minivit.studies.robust import (
-    ALONE,
-    MATCHED,
-    Subject,
-    area,
-    column,
-    conclude,
-    defaults,
-    logits,
-    shown,
-    subjects,
-    table,
-)
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, column, spread, steady, table
+from minivit.studies.robust import ALONE, MATCHED, Subject, area, conclude, defaults, logits, shown, subjects
 from minivit.studies.subjects import preparation
 
 if TYPE_CHECKING:
@@ -288,12 +276,8 @@ def _forward(model: Module, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
     mean, std = preparation(model)
     x = Tensor(model.as_input(pixels).data, requires_grad=True)
     xp = backends.backend_of(x.data)
-    mode = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         said = model((x - xp.from_host(mean, x.dtype)) / xp.from_host(std, x.dtype))
-    finally:
-        model.train(mode)
     return x, said
 
 

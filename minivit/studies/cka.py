@@ -12,9 +12,9 @@ import numpy as np
 
 import minivit as mv
 from minivit.engine.errors import ConfigError, ShapeError
-from minivit.nn.module import Module, tapped
+from minivit.nn.module import Module, evaluating, tapped
 from minivit.studies import subjects
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, answer, spread, steady
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, answer, column, spread, steady
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,13 +84,8 @@ def layers(model: Module, image: np.ndarray) -> list[str]:
     convolution, norm and ReLU. What is no sequence of these, every module but the head.
     """
     seen: list[str] = []
-    mode = model.training
-    model.eval()
-    try:
-        with mv.no_grad(), tapped(lambda name, make: seen.append(name)):
-            model(image)
-    finally:
-        model.train(mode)
+    with evaluating(model), mv.no_grad(), tapped(lambda name, make: seen.append(name)):
+        model(image)
     modules = {name for name, _ in model.named_modules()}
     blocks = [n for n in seen if re.fullmatch(r"blocks\.\d+(\.(norm1|attn|mix|mlp_tokens|norm2|mlp|mlp_channels))?", n)]
     convolutions = [n for n in seen if re.fullmatch(r"(.+\.)?(conv|norm|act|convs\.|norms\.|downsample)\d*", n)]
@@ -185,19 +180,16 @@ def _rows(seed: int, models: dict[str, tuple], images: np.ndarray, maps: bool = 
     return made
 
 
-def _column(rows: list[dict], kind: str, state: str) -> list[float]:
-    return [r["low_high"] for r in rows if (r["model"], r["state"]) == (kind, state)]
-
-
 def judge(rows: list[dict]) -> tuple[str, str]:
     """Reproduced where, in every seed, the trained ViT's low and high layers are more alike than the trained ResNet's.
 
     The untrained values stand beside and are not subtracted: training lowers the ViT's, so a difference would turn the
     finding round. That they are high already says that much of it is the architecture, not what was learned.
     """
-    vit, resnet = _column(rows, "ViT", "trained"), _column(rows, "ResNet", "trained")
-    before = [_column(rows, kind, "untrained") for kind in ("ViT", "ResNet")]
-    accuracy = [[r["accuracy"] for r in rows if (r["model"], r["state"]) == (k, "trained")] for k in ("ViT", "ResNet")]
+    kinds = ("ViT", "ResNet")
+    vit, resnet = (column(rows, "low_high", model=kind, state="trained") for kind in kinds)
+    before = [column(rows, "low_high", model=kind, state="untrained") for kind in kinds]
+    accuracy = [column(rows, "accuracy", model=kind, state="trained") for kind in kinds]
     said = (
         f"CKA of the lowest with the highest third of the layers: ViT {spread(vit)}, ResNet {spread(resnet)}; untrained "
         f"{spread(before[0])} and {spread(before[1])}, so training {_moved(vit, before[0])} the ViT's and "

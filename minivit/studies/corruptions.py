@@ -16,8 +16,8 @@ import numpy as np
 from minivit.engine.errors import ConfigError, did_you_mean
 from minivit.studies import charts
 from minivit.studies.dct import dct_matrix
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, steady
-from minivit.studies.robust import ALONE, MATCHED, column, conclude, defaults, shown, subjects
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, column, steady
+from minivit.studies.robust import ALONE, MATCHED, conclude, defaults, shown, subjects
 from minivit.training.augment import sample
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from minivit.engine.errors import DataError
 from minivit.studies import charts
 from minivit.studies.adversarial import deepfool
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, spread, steady
-from minivit.studies.robust import ALONE, MATCHED, column, conclude, defaults, logits, subjects
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, column, spread, steady
+from minivit.studies.robust import ALONE, MATCHED, conclude, defaults, logits, subjects
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

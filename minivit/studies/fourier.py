@@ -11,8 +11,8 @@ import numpy as np
 
 from minivit.engine.errors import ConfigError
 from minivit.studies import charts
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, spread, steady
-from minivit.studies.robust import ALONE, MATCHED, Subject, column, conclude, defaults, subjects
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, column, spread, steady
+from minivit.studies.robust import ALONE, MATCHED, Subject, conclude, defaults, subjects
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

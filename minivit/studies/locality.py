@@ -17,12 +17,12 @@ from minivit.engine.errors import ConfigError, ShapeError, did_you_mean
 from minivit.engine.tensor import Tensor, gradients
 from minivit.models.baselines import SmallCNN
 from minivit.nn.layers import Conv2d, GroupNorm
-from minivit.nn.module import Module, tapped
+from minivit.nn.module import Module, evaluating, tapped
 from minivit.nn.patches import PatchEmbed, Size, pair
 from minivit.nn.trace import trace
 from minivit.studies import charts
-from minivit.studies.report import NOT_HERE, REPRODUCED, Config, Result, answer, spread
-from minivit.studies.robust import column, contestants, defaults, loaded, visitors
+from minivit.studies.report import NOT_HERE, REPRODUCED, Config, Result, answer, column, spread
+from minivit.studies.robust import contestants, defaults, loaded, visitors
 from minivit.studies.subjects import pictures, untrained
 from minivit.training.infer import prepare
 
@@ -142,13 +142,8 @@ def _energy(
 ) -> np.ndarray:
     x = Tensor(model.as_input(images).data, requires_grad=True)
     found: list[Tensor] = []
-    mode = model.training
-    model.eval()
-    try:
-        with tapped(_catcher(name, found)):
-            model(x)
-    finally:
-        model.train(mode)
+    with evaluating(model), tapped(_catcher(name, found)):
+        model(x)
     if not found:
         raise ConfigError(f"field: the model has no module {name!r}{did_you_mean(name, dict(model.named_modules()))}")
     y, total = found[0], 0

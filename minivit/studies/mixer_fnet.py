@@ -9,8 +9,8 @@ import numpy as np
 from minivit.engine import fused, ops
 from minivit.engine.errors import DataError
 from minivit.studies import charts, relatives
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, paired, spread, steady
-from minivit.studies.robust import SEEDS, column, conclude, contestants, loaded, retained
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, column, paired, spread, steady
+from minivit.studies.robust import SEEDS, conclude, contestants, loaded, retained
 from minivit.training.infer import evaluate
 
 if TYPE_CHECKING:

@@ -164,3 +164,18 @@ def steady(first: Sequence[float], second: Sequence[float], least: float) -> boo
     """
     difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     return bool(difference.min() > 0 and difference.mean() >= least)
+
+
+def column(rows: Iterable[dict[str, Any]], key: str, **where: Any) -> list[Any]:
+    """The values under a key in the rows of a Result that have these values under those keys, in their order."""
+    return [row[key] for row in rows if all(row[k] == value for k, value in where.items())]
+
+
+def table(rows: Sequence[dict[str, Any]], key: str, over: str, **where: Any) -> dict[str, list[list[Any]]]:
+    """Each model's values by seed and by what is under `over`: {model: (seeds, …)}, in the order of the rows; `None` as NaN."""
+    found: dict[str, dict[int, dict[Any, float]]] = {}
+    for row in rows:
+        if all(row[k] == value for k, value in where.items()):
+            steps = found.setdefault(row["model"], {}).setdefault(row["seed"], {})
+            steps[row[over]] = float("nan") if row[key] is None else row[key]
+    return {name: [list(steps.values()) for steps in seeds.values()] for name, seeds in found.items()}

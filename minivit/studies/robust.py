@@ -54,21 +54,6 @@ def area(doses: Sequence[float], kept: Sequence[float]) -> float:
     return float((np.diff(doses) * (kept[1:] + kept[:-1]) / 2).sum() / (doses[-1] - doses[0]))
 
 
-def column(rows: Iterable[dict[str, Any]], key: str, **where: Any) -> list[Any]:
-    """The values under a key in the rows of a Result that have these values under those keys, in their order."""
-    return [row[key] for row in rows if all(row[k] == value for k, value in where.items())]
-
-
-def table(rows: Sequence[dict[str, Any]], key: str, over: str, **where: Any) -> dict[str, list[list[Any]]]:
-    """Each model's values by seed and by what is under `over`: {model: (seeds, …)}, in the order of the rows; `None` as NaN."""
-    found: dict[str, dict[int, dict[Any, float]]] = {}
-    for row in rows:
-        if all(row[k] == value for k, value in where.items()):
-            steps = found.setdefault(row["model"], {}).setdefault(row["seed"], {})
-            steps[row[over]] = float("nan") if row[key] is None else row[key]
-    return {name: [list(steps.values()) for steps in seeds.values()] for name, seeds in found.items()}
-
-
 def nearest(target: float, accuracies: Mapping[int, float]) -> int:
     """The key whose accuracy is nearest to the target; of equal ones the smallest key."""
     return min(sorted(accuracies), key=lambda key: abs(accuracies[key] - target))

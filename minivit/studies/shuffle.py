@@ -11,8 +11,8 @@ import numpy as np
 from minivit.engine.errors import ShapeError
 from minivit.nn.patches import Size, pair, patchify, unpatchify
 from minivit.studies import charts
-from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, steady
-from minivit.studies.robust import ALONE, MATCHED, Subject, column, conclude, defaults, shown, subjects, table
+from minivit.studies.report import DEPENDS, NOT_HERE, REPRODUCED, Config, Result, column, steady, table
+from minivit.studies.robust import ALONE, MATCHED, Subject, conclude, defaults, shown, subjects
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

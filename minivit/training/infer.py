@@ -9,7 +9,7 @@ from minivit.data.dataset import Split, standardise
 from minivit.engine.errors import ConfigError
 from minivit.engine.fused import cross_entropy, softmax
 from minivit.engine.tensor import Tensor, no_grad
-from minivit.nn.module import Module
+from minivit.nn.module import Module, evaluating
 from minivit.training.workers import Workers, cores, parts_by_work
 
 
@@ -39,16 +39,10 @@ def infer(model: Module, images: Any, batch_size: int | None = None, workers: in
         with no_grad():
             return model(batch).numpy()
 
-    training = model.training
-    if training:
-        model.eval()
     on_gpu = next(model.named_parameters())[1].backend == "cupy"
-    try:
-        with contextlib.closing(Workers((1 if on_gpu else cores()) if workers is None else workers)) as pool:
-            return np.concatenate(list(pool.map(part, parts, alone=pool.count if len(images) == 1 else 1)))
-    finally:
-        if training:
-            model.train()
+    pool = Workers((1 if on_gpu else cores()) if workers is None else workers)
+    with evaluating(model), contextlib.closing(pool):
+        return np.concatenate(list(pool.map(part, parts, alone=pool.count if len(images) == 1 else 1)))
 
 
 def predict(model: Module, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:

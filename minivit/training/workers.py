@@ -15,7 +15,7 @@ import threadpoolctl
 from minivit.engine import random
 from minivit.engine.memory import keep_pages
 from minivit.engine.tensor import no_grad, watchers
-from minivit.nn.module import Module, tapped
+from minivit.nn.module import Module, evaluating, tapped
 
 WORTH_SHARING = 8_000_000  # values that a batch makes; below, threads would mostly wait for each other's Python
 PART_VALUES = 16_000_000  # that each of many parts makes; larger ones need more memory, smaller ones more time
@@ -96,13 +96,12 @@ def values_per_image(model: Module, images: Any) -> int:
     known = _values.setdefault(model, {})
     if images.shape[1:] not in known:
         count = _Count()
-        token, training = watchers.set((count,)), model.training
+        token = watchers.set((count,))
         try:
-            with no_grad(), tapped(None), random.drawing_from(np.random.default_rng(0)):
-                model.eval()(images[:1])
+            with evaluating(model), no_grad(), tapped(None), random.drawing_from(np.random.default_rng(0)):
+                model(images[:1])
         finally:
             watchers.reset(token)
-            model.train(training)
         known[images.shape[1:]] = count.values
     return known[images.shape[1:]]
 

@@ -11,6 +11,7 @@ import pytest
 
 import minivit as mv
 from minivit.nn import LayerNorm, Linear, Sequential
+from minivit.nn.module import evaluating
 
 
 class Tower(mv.Module):
@@ -250,3 +251,16 @@ def test_the_order_of_parameters_does_not_depend_on_the_hash_seed():
     assert outputs.pop().startswith(
         "cls_token reg_token pos_embed patch_embed.proj.weight patch_embed.proj.bias blocks.0"
     )
+
+
+def test_evaluating_gives_each_module_its_mode_back():
+    model = mv.nn.MLP(4, 8, dropout=0.5)
+    model.train()
+    model.fc1.eval()
+    before = {name: module.training for name, module in model.named_modules()}
+    with pytest.raises(KeyError), evaluating(model) as same:
+        assert same is model and not any(module.training for _, module in model.named_modules())
+        raise KeyError
+    assert {name: module.training for name, module in model.named_modules()} == before and len(
+        set(before.values())
+    ) == 2
